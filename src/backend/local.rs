@@ -1,0 +1,377 @@
+//! A node's own directory as a root: recognised, never mistaken for another.
+//!
+//! An unmounted disk must not look like an empty root, a disk that moved must not answer to another's name, and
+//! a root within a root would let one volume hold another. All of this is checked whenever the directory at
+//! the root's path is not the one that was checked before, so a root may come and go while the driver runs;
+//! no descriptor is kept that would hold its disk busy.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::OpenRoot;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::sys::fs::{Dir, sync_names};
+use crate::sys::mount::Table;
+use crate::sys::random;
+use crate::volume::{MAX_ROOT, OWN_DIRECTORY, is_root_name};
+
+/// What the administrator says of a root: `NAME=DIRECTORY[,plain][,records=DIRECTORY]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootSpec {
+    /// The name that a StorageClass picks it by.
+    pub name: String,
+    /// The directory, absolute.
+    pub path: PathBuf,
+    /// Whether it may be a directory within a file system, not only the root of one.
+    pub plain: bool,
+    /// Where its records are kept when nothing of Berth's may be written to it.
+    pub records: Option<PathBuf>,
+}
+
+impl FromStr for RootSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "NAME=DIRECTORY[,plain][,records=DIRECTORY]";
+        let (name, rest) = text.split_once('=').ok_or(format!("a root is {form}"))?;
+        if !is_root_name(name) {
+            return Err(format!("{name:?} is no name of a root: a-z, 0-9 and -, {MAX_ROOT} bytes at most"));
+        }
+        let mut words = rest.split(',');
+        let path = absolute(words.next().unwrap_or_default())?;
+        let mut spec = Self { name: name.to_string(), path, plain: false, records: None };
+        for word in words {
+            match word.split_once('=') {
+                None if word == "plain" => spec.plain = true,
+                Some(("records", path)) => spec.records = Some(absolute(path)?),
+                _ => return Err(format!("{word:?} is no option of a root; a root is {form}")),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+fn absolute(path: &str) -> Result<PathBuf, String> {
+    if !path.starts_with('/') {
+        return Err(format!("{path:?} is no absolute path of a directory"));
+    }
+    Ok(Path::new(path).components().collect())
+}
+
+/// Who a root is: `.berth/root.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    format: u32,
+    uuid: String,
+    name: String,
+    kind: String,
+}
+
+const FORMAT: u32 = 1;
+const FILE: &str = "root.json";
+
+/// The directory that was found good, and whose it was.
+#[derive(Debug, Clone)]
+struct Seen {
+    device: u64,
+    inode: u64,
+    uuid: String,
+}
+
+/// A root of this node, there or not.
+#[derive(Debug)]
+pub struct Root {
+    /// What the administrator said.
+    pub spec: RootSpec,
+    seen: Mutex<Option<Seen>>,
+}
+
+impl Root {
+    /// A root that has not been looked at yet.
+    pub fn new(spec: RootSpec) -> Self {
+        Self { spec, seen: Mutex::new(None) }
+    }
+
+    /// Opens the root for one call.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION, saying why and what to do, when it is missing, not mounted, another's, nested, or of
+    /// a newer format.
+    pub fn open(&self) -> Result<OpenRoot> {
+        let unusable = |why: String| Error::RootUnusable { root: self.spec.name.clone(), why };
+        let path = &self.spec.path;
+        let dir =
+            Dir::open(path).map_err(|error| unusable(format!("{error}: is the disk mounted there?")))?;
+        let found = dir.stat()?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known =
+            seen.as_ref().is_some_and(|seen| (seen.device, seen.inode) == (found.st_dev, found.st_ino));
+        let own = if known {
+            self.own_directory(&dir)?
+        } else {
+            let (own, identity) = self.recognise(&dir, seen.is_some()).map_err(|error| match error {
+                Error::Io { .. } => unusable(error.to_string()),
+                _ => error,
+            })?;
+            if let Some(before) = seen.as_ref().filter(|before| before.uuid != identity.uuid) {
+                return Err(unusable(format!(
+                    "{} was root {} when this driver started and is root {} now: mount the right disk, or restart",
+                    path.display(),
+                    before.uuid,
+                    identity.uuid
+                )));
+            }
+            tracing::info!(root = self.spec.name, path = %path.display(), uuid = identity.uuid, "root found");
+            *seen = Some(Seen { device: found.st_dev, inode: found.st_ino, uuid: identity.uuid });
+            own
+        };
+        Ok(OpenRoot {
+            name: self.spec.name.clone(),
+            dir,
+            store: Store::new(own, &self.spec.name),
+            adopted_only: self.spec.records.is_some(),
+        })
+    }
+
+    /// Where this root's own directory lies: in it, or where its records are kept.
+    fn own_parent(&self, dir: &Dir) -> Result<Dir> {
+        match &self.spec.records {
+            None => dir.dir("."),
+            Some(path) => Dir::open(path),
+        }
+    }
+
+    fn own_directory(&self, dir: &Dir) -> Result<Dir> {
+        self.own_parent(dir)?.dir(OWN_DIRECTORY)
+    }
+
+    /// Makes sure that the directory is this root and no other. One that was `known` before is not laid out anew:
+    /// an empty directory where it was is not it.
+    fn recognise(&self, dir: &Dir, known: bool) -> Result<(Dir, Identity)> {
+        let Self { spec, .. } = self;
+        let unusable = |why: String| Error::RootUnusable { root: spec.name.clone(), why };
+        let path = spec.path.display();
+        if !spec.plain {
+            let mount = Table::read()?.holding(dir)?;
+            if mount.root != Path::new("/") || mount.at != spec.path {
+                return Err(unusable(format!(
+                    "{path} is not the root of a file system (it is {} of the {} mounted at {}): mount the disk, \
+                     or say --root {}={path},plain if a plain directory is meant",
+                    mount.root.display(),
+                    mount.file_system,
+                    mount.at.display(),
+                    spec.name
+                )));
+            }
+        }
+        if let Some(outer) = enclosing_root(dir)? {
+            return Err(unusable(format!("{path} lies in another root, {outer}: roots can't be nested")));
+        }
+        let parent = self.own_parent(dir)?;
+        let fresh = spec.records.is_none() && is_fresh(dir)?;
+        let own = match parent.dir(OWN_DIRECTORY) {
+            Ok(own) => own,
+            Err(error) if error.errno() == Some(Errno::ENOENT) && !known => {
+                parent.mkdir_if_missing(OWN_DIRECTORY)?;
+                parent.dir(OWN_DIRECTORY)?
+            }
+            Err(error) => return Err(unusable(format!("{error}: a root keeps its records there"))),
+        };
+        if own.stat_of(FILE)?.is_none() && !known {
+            self.lay_out(&parent, &own)?;
+            if fresh {
+                // Nobody on the host comes to the volumes but through their mounts.
+                let found = dir.stat()?;
+                dir.own(found.st_uid, found.st_gid, 0o700)?;
+            } else if spec.records.is_none() && dir.stat()?.st_mode & 0o011 != 0 {
+                tracing::warn!(
+                    root = spec.name,
+                    "{path} held data before and is open to users of this host: chmod 700 it if they need not enter"
+                );
+            }
+        }
+        let text = own.read(FILE)?;
+        let at = own.path_of(FILE);
+        let identity: Identity = serde_json::from_slice(&text)
+            .map_err(|error| unusable(format!("{}: {error}: restore it from a backup", at.display())))?;
+        if identity.format > FORMAT {
+            let why = format!(
+                "{} has format {}, this Berth knows {FORMAT}: use a newer one",
+                at.display(),
+                identity.format
+            );
+            return Err(unusable(why));
+        }
+        if identity.name != spec.name || identity.kind != "local" {
+            return Err(unusable(format!(
+                "{} says that {path} is the {} root {}: give it that name, or mount the right disk",
+                at.display(),
+                identity.kind,
+                identity.name
+            )));
+        }
+        Store::lay_out(&own)?;
+        Ok((own, identity))
+    }
+
+    /// Gives a new root its identity. Two processes may do so at once: the first one's holds.
+    fn lay_out(&self, parent: &Dir, own: &Dir) -> Result<()> {
+        Store::lay_out(own)?;
+        let (high, low) = (random()?, random()?);
+        let identity = Identity {
+            format: FORMAT,
+            uuid: format!(
+                "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+                high >> 32,
+                (high >> 16) & 0xffff,
+                high & 0xffff,
+                low >> 48,
+                low & 0xffff_ffff_ffff
+            ),
+            name: self.spec.name.clone(),
+            kind: "local".into(),
+        };
+        let mut text = serde_json::to_vec_pretty(&identity)
+            .map_err(|error| Error::io("write root.json", std::io::Error::from(error)))?;
+        text.push(b'\n');
+        let new = own.dir("new")?;
+        let temporary = format!("root.{low:016x}.json");
+        new.create(&temporary, &text, true)?;
+        let linked = new.link(&temporary, own, FILE);
+        new.unlink(&temporary)?;
+        match linked {
+            Err(error) if error.errno() != Some(Errno::EEXIST) => Err(error),
+            _ => sync_names(&[own, parent]),
+        }
+    }
+}
+
+/// Whether there is nothing in a directory but what mkfs and Berth put there.
+fn is_fresh(dir: &Dir) -> Result<bool> {
+    let mut fresh = true;
+    dir.scan(|name, _| fresh &= name == "lost+found" || name == OWN_DIRECTORY)?;
+    Ok(fresh)
+}
+
+/// The path of the nearest root above this directory, if there is one.
+fn enclosing_root(dir: &Dir) -> Result<Option<String>> {
+    let mut here = dir.dir(".")?;
+    for _ in 0..1000 {
+        let above = here.parent()?;
+        let (a, b) = (above.stat()?, here.stat()?);
+        if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino) {
+            return Ok(None);
+        }
+        if above.stat_of(Path::new(OWN_DIRECTORY).join(FILE))?.is_some() {
+            let path = std::fs::canonicalize(above.path()).unwrap_or(above.path().to_path_buf());
+            return Ok(Some(path.display().to_string()));
+        }
+        here = above;
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(path: &Path) -> Root {
+        Root::new(format!("main={},plain", path.display()).parse().unwrap())
+    }
+
+    #[test]
+    fn a_root_is_a_name_a_directory_and_options() {
+        let spec: RootSpec = "ssd=/mnt/ssd/,plain,records=/var/lib/berth".parse().unwrap();
+        assert_eq!(spec.name, "ssd");
+        assert_eq!(spec.path, Path::new("/mnt/ssd"));
+        assert!(spec.plain);
+        assert_eq!(spec.records.as_deref(), Some(Path::new("/var/lib/berth")));
+        for bad in [
+            "/mnt",
+            "SSD=/mnt",
+            "a b=/mnt",
+            "=/mnt",
+            "ssd=mnt",
+            "ssd=",
+            "ssd=/mnt,plane",
+            "ssd=/mnt,records=x",
+        ] {
+            assert!(bad.parse::<RootSpec>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_root_keeps_its_identity_and_refuses_another_name() {
+        let scratch = tempfile::tempdir().unwrap();
+        plain(scratch.path()).open().unwrap();
+        let before = std::fs::read(scratch.path().join(".berth/root.json")).unwrap();
+        plain(scratch.path()).open().unwrap();
+        assert_eq!(std::fs::read(scratch.path().join(".berth/root.json")).unwrap(), before);
+        let other = Root::new(format!("other={},plain", scratch.path().display()).parse().unwrap());
+        let why = other.open().unwrap_err().to_string();
+        assert!(why.contains("local root main"), "{why}");
+    }
+
+    #[test]
+    fn a_directory_within_a_file_system_is_no_root_unless_it_says_plain() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::new(format!("main={}", scratch.path().display()).parse().unwrap());
+        let why = root.open().unwrap_err().to_string();
+        assert!(why.contains(",plain"), "{why}");
+        assert!(!scratch.path().join(".berth").exists());
+    }
+
+    #[test]
+    fn a_root_within_a_root_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        plain(scratch.path()).open().unwrap();
+        let inner = scratch.path().join("a/b");
+        std::fs::create_dir_all(&inner).unwrap();
+        let why = plain(&inner).open().unwrap_err().to_string();
+        assert!(why.contains("nested"), "{why}");
+    }
+
+    #[test]
+    fn a_root_of_a_newer_format_is_refused_not_guessed_at() {
+        let scratch = tempfile::tempdir().unwrap();
+        plain(scratch.path()).open().unwrap();
+        let file = scratch.path().join(".berth/root.json");
+        let text = std::fs::read_to_string(&file).unwrap().replace("\"format\": 1", "\"format\": 2");
+        std::fs::write(&file, text).unwrap();
+        let why = plain(scratch.path()).open().unwrap_err().to_string();
+        assert!(why.contains("newer"), "{why}");
+    }
+
+    #[test]
+    fn a_root_that_lost_its_records_while_the_driver_runs_is_not_laid_out_anew() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("root");
+        std::fs::create_dir(&path).unwrap();
+        let root = plain(&path);
+        root.open().unwrap();
+        std::fs::rename(&path, scratch.path().join("away")).unwrap();
+        assert!(root.open().is_err());
+        std::fs::create_dir(&path).unwrap();
+        assert!(root.open().is_err());
+        assert!(!path.join(".berth").exists());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(scratch.path().join("away"), &path).unwrap();
+        root.open().unwrap();
+    }
+
+    #[test]
+    fn a_fresh_root_keeps_the_users_of_the_host_out() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("root");
+        std::fs::create_dir(&path).unwrap();
+        plain(&path).open().unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,367 @@
+//! CreateVolume, DeleteVolume, ValidateVolumeCapabilities, ListVolumes, ControllerGetVolume.
+
+use prost::Message as _;
+
+use crate::backend::{OpenRoot, Placement};
+use crate::csi;
+use crate::driver::Driver;
+use crate::error::{Error, Result};
+use crate::guard::{Call, Guard};
+use crate::messages;
+use crate::parameters::Parameters;
+use crate::store::Found;
+use crate::sys::random;
+use crate::volume::{Handle, Incarnation, RecordName, State, Volume, VolumeId, Wanted, check_path};
+
+/// A list answer stays well below the 4 MiB at which gRPC clients refuse a message.
+const LARGEST_ANSWER: usize = 3 << 20;
+/// Records looked up at once while a list is made.
+const PAGE: usize = 1024;
+/// What a token of ListVolumes begins with; the last volume of its page follows.
+const TOKEN: &str = "after:";
+
+/// CreateVolume: the same name and a compatible request give the same volume, whatever happened before.
+pub(super) fn create(
+    driver: &Driver,
+    call: &Call,
+    request: csi::CreateVolumeRequest,
+) -> Result<csi::CreateVolumeResponse> {
+    let (root, wanted) = parse(driver, &request)?;
+    let name = RecordName::of(&wanted.name);
+    let id = driver.id(&root.spec.name, Handle::Made(name.clone()));
+    let guard = driver.guards.acquire(call, id.key())?;
+    let what = || format!("create volume {}", wanted.name);
+    // A root that is missing on this node may be there on another.
+    let open = root.open().map_err(|error| match error {
+        Error::RootUnusable { .. } => Error::NoSpace { what: what(), why: error.to_string() },
+        _ => error,
+    })?;
+    if open.adopted_only {
+        let why = format!(
+            "keeps its records elsewhere and serves existing directories only ({})",
+            root.spec.path.display()
+        );
+        return Err(Error::invalid("parameters.root", format!("{} {why}", open.name)));
+    }
+    elsewhere(driver, &open.name, &name, &wanted)?;
+    for _ in 0..3 {
+        let found = match open.store.load(&name)? {
+            None => begin(&open, &guard, &name, &wanted).map_err(|error| match error.errno() {
+                // A root that can't be written to: another node's may be.
+                Some(nix::errno::Errno::EROFS) => Error::NoSpace { what: what(), why: error.to_string() },
+                _ => error,
+            })?,
+            Some(found) if found.volume.state == State::Deleting => {
+                finish_deletion(driver, &open, &guard, &name, &found)?;
+                continue;
+            }
+            Some(found) => match wanted.mismatch(&found.volume) {
+                Some(differs) => {
+                    return Err(Error::AlreadyExists { what: format!("volume {}", wanted.name), differs });
+                }
+                None => found,
+            },
+        };
+        if open.place(&name, &found.volume)? == Placement::Done {
+            open.store.settle(&[&open.store.new_dir()?, &open.dir])?;
+            let volume = messages::volume(driver, &id, Some(&found.volume));
+            return Ok(csi::CreateVolumeResponse { volume: Some(volume) });
+        }
+        // A creation that never ended: nothing of it was ever answered, so it is ended and begun anew.
+        let mut dying = found.volume.clone();
+        dying.state = State::Deleting;
+        let found = open.store.win(&guard, found, dying)?;
+        finish_deletion(driver, &open, &guard, &name, &found)?;
+    }
+    Err(Error::Pending {
+        what: what(),
+        why: "others create and delete it at the same time; try again".into(),
+    })
+}
+
+/// Builds the tree, then its record; the record is what counts.
+fn begin(open: &OpenRoot, guard: &Guard<'_>, name: &RecordName, wanted: &Wanted) -> Result<Found> {
+    let free = messages::free_bytes(&open.dir)?;
+    if wanted.required_bytes > free {
+        return Err(Error::NoSpace {
+            what: format!("create volume {}", wanted.name),
+            why: format!("root {} has {free} bytes left, {} are required", open.name, wanted.required_bytes),
+        });
+    }
+    let volume = wanted.born(Incarnation::new(random()?), format!("{:016x}", random()?));
+    let born = open.build(name, &volume).and_then(|()| open.store.born(guard, name, volume.clone()));
+    if born.is_err() {
+        open.give_up(name, &volume)?;
+    }
+    born
+}
+
+/// Refuses a name that another root of this driver has: the name alone is the volume's (CSI: CreateVolume).
+fn elsewhere(driver: &Driver, root: &str, name: &RecordName, wanted: &Wanted) -> Result<()> {
+    for other in driver.roots.iter().filter(|other| other.spec.name != root) {
+        let Ok(open) = other.open() else { continue };
+        if open.store.load(name)?.is_some_and(|found| found.volume.state == State::Live) {
+            let differs = format!("root ({}, now {root})", other.spec.name);
+            return Err(Error::AlreadyExists { what: format!("volume {}", wanted.name), differs });
+        }
+    }
+    Ok(())
+}
+
+fn parse<'a>(
+    driver: &'a Driver,
+    request: &csi::CreateVolumeRequest,
+) -> Result<(&'a crate::backend::local::Root, Wanted)> {
+    let name = messages::required("name", &request.name)?.to_string();
+    if request.volume_capabilities.is_empty() {
+        return Err(Error::invalid("volume_capabilities", "is missing"));
+    }
+    let parameters = Parameters::parse(&request.parameters)?;
+    let modes = messages::modes("volume_capabilities", &request.volume_capabilities)?;
+    messages::check_modes(&modes, parameters.node_sharing)?;
+    if let Some(key) = request.mutable_parameters.keys().min() {
+        return Err(Error::invalid(
+            format!("mutable_parameters.{key}"),
+            "is not known: this driver has none",
+        ));
+    }
+    if request.volume_content_source.is_some() {
+        return Err(Error::invalid(
+            "volume_content_source",
+            "is not supported: volumes of this driver begin empty",
+        ));
+    }
+    let (required_bytes, limit_bytes) = messages::range(request.capacity_range.as_ref())?;
+    if let Some(wanted) = &request.accessibility_requirements
+        && !wanted.requisite.is_empty()
+        && !wanted.requisite.iter().any(|topology| messages::is_here(driver, topology))
+    {
+        let why = format!("accessibility_requirements ask for other nodes than {}", driver.config.node_id);
+        return Err(Error::NoSpace { what: format!("create volume {name}"), why });
+    }
+    let root = driver.root(parameters.root.as_deref())?;
+    let path = match parameters.sub_dir {
+        Some(path) => path,
+        None => RecordName::of(&name).as_str().to_string(),
+    };
+    check_path(&path).map_err(|why| Error::invalid("name", why))?;
+    let Parameters { owner, on_delete, asked, .. } = parameters;
+    Ok((root, Wanted { name, required_bytes, limit_bytes, modes, path, owner, on_delete, parameters: asked }))
+}
+
+/// DeleteVolume: gone is gone, however many files there were.
+pub(super) fn delete(
+    driver: &Driver,
+    call: &Call,
+    request: csi::DeleteVolumeRequest,
+) -> Result<csi::DeleteVolumeResponse> {
+    let volume_id = messages::required("volume_id", &request.volume_id)?;
+    let gone = Ok(csi::DeleteVolumeResponse {});
+    let Some((root, id)) = driver.find(volume_id) else { return gone };
+    let name = match &id.handle {
+        Handle::Made(name) => name,
+        Handle::Adopted { path, .. } => {
+            let why = format!(
+                "{path} of root {} existed before Berth and is never deleted: use the reclaim policy Retain",
+                root.spec.name
+            );
+            return Err(Error::Refused { what: format!("delete volume {volume_id}"), why });
+        }
+    };
+    let guard = driver.guards.acquire(call, id.key())?;
+    let open = root.open()?;
+    if let Some(mut found) = open.store.load(name)? {
+        unpublished(driver, &open, &guard, &found.volume)?;
+        if found.volume.state != State::Deleting {
+            let mut dying = found.volume.clone();
+            dying.state = State::Deleting;
+            found = open.store.win(&guard, found, dying)?;
+        }
+        finish_deletion(driver, &open, &guard, name, &found)?;
+        driver.purge();
+    }
+    open.store.settle(&[&open.dir])?;
+    gone
+}
+
+/// Does what a won deletion still lacks. A volume that somebody mounted at the last moment keeps its data until
+/// it is unpublished and the deletion is asked for again.
+fn finish_deletion(
+    driver: &Driver,
+    open: &OpenRoot,
+    guard: &Guard<'_>,
+    name: &RecordName,
+    found: &Found,
+) -> Result<()> {
+    unpublished(driver, open, guard, &found.volume)?;
+    open.remove(name, &found.volume)?;
+    open.store.bury(guard, found)
+}
+
+/// FAILED_PRECONDITION while the volume is published on this node (DeleteVolume: "Volume in use").
+fn unpublished(driver: &Driver, open: &OpenRoot, guard: &Guard<'_>, volume: &Volume) -> Result<()> {
+    let incarnation = Some(volume.incarnation.as_str());
+    let published = driver.published(open, guard.key(), &volume.data_path(), incarnation)?;
+    match published.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::InUse {
+            what: format!("volume {}", volume.name),
+            by: format!("it is published at {}: unpublish it first", first.publication.at),
+        }),
+    }
+}
+
+/// ValidateVolumeCapabilities: what a publication of the volume would allow.
+pub(super) fn validate(
+    driver: &Driver,
+    _: &Call,
+    request: csi::ValidateVolumeCapabilitiesRequest,
+) -> Result<csi::ValidateVolumeCapabilitiesResponse> {
+    let volume_id = messages::required("volume_id", &request.volume_id)?;
+    if request.volume_capabilities.is_empty() {
+        return Err(Error::invalid("volume_capabilities", "is missing"));
+    }
+    let (_, found) = look_up(driver, volume_id)?;
+    let refused = messages::modes("volume_capabilities", &request.volume_capabilities)
+        .map_err(|error| error.to_string())
+        .and_then(|modes| match &found {
+            None => Ok(()),
+            Some(volume) => match modes.iter().find(|mode| !volume.allows(**mode)) {
+                Some(mode) => Err(format!("the volume was not created for {mode}")),
+                None => parameters_agree(&request.parameters, volume),
+            },
+        });
+    let csi::ValidateVolumeCapabilitiesRequest {
+        volume_context,
+        volume_capabilities,
+        parameters,
+        mutable_parameters,
+        ..
+    } = request;
+    let confirmed = csi::validate_volume_capabilities_response::Confirmed {
+        volume_context,
+        volume_capabilities,
+        parameters,
+        mutable_parameters,
+    };
+    Ok(match refused {
+        Ok(()) => {
+            csi::ValidateVolumeCapabilitiesResponse { confirmed: Some(confirmed), message: String::new() }
+        }
+        Err(message) => csi::ValidateVolumeCapabilitiesResponse { confirmed: None, message },
+    })
+}
+
+fn parameters_agree(
+    parameters: &std::collections::HashMap<String, String>,
+    volume: &Volume,
+) -> Result<(), String> {
+    let asked = Parameters::parse(parameters).map_err(|error| error.to_string())?.asked;
+    match asked.iter().find(|(key, value)| volume.parameters.get(*key) != Some(value)) {
+        Some((key, value)) => Err(format!("the volume was not created with {key} = {value:?}")),
+        None => Ok(()),
+    }
+}
+
+/// The volume of an id; the record is missing for adopted data, which has none.
+fn look_up(driver: &Driver, volume_id: &str) -> Result<(VolumeId, Option<Volume>)> {
+    let missing = || driver.no_such_volume(volume_id);
+    let (root, id) = driver.find(volume_id).ok_or_else(missing)?;
+    let open = root.open()?;
+    let volume = match &id.handle {
+        Handle::Made(name) => {
+            let found = open.store.load(name)?.filter(|found| found.volume.state == State::Live);
+            Some(found.ok_or_else(missing)?.volume)
+        }
+        Handle::Adopted { path, .. } => {
+            open.adopted(path)?;
+            None
+        }
+    };
+    Ok((id, volume))
+}
+
+/// ControllerGetVolume.
+pub(super) fn get(
+    driver: &Driver,
+    _: &Call,
+    request: csi::ControllerGetVolumeRequest,
+) -> Result<csi::ControllerGetVolumeResponse> {
+    let (id, found) = look_up(driver, messages::required("volume_id", &request.volume_id)?)?;
+    Ok(csi::ControllerGetVolumeResponse {
+        volume: Some(messages::volume(driver, &id, found.as_ref())),
+        status: Some(csi::controller_get_volume_response::VolumeStatus { published_node_ids: Vec::new() }),
+    })
+}
+
+/// ListVolumes: in the order of roots and names, so that a token is a place in that order and holds whatever is
+/// created or deleted meanwhile, even the volume that it names.
+pub(super) fn list(
+    driver: &Driver,
+    _: &Call,
+    request: csi::ListVolumesRequest,
+) -> Result<csi::ListVolumesResponse> {
+    let most = match usize::try_from(request.max_entries) {
+        Ok(0) => usize::MAX,
+        Ok(most) => most,
+        Err(_) => return Err(Error::invalid("max_entries", "is negative")),
+    };
+    let bad_token = || Error::BadToken { token: request.starting_token.clone() };
+    let start = match request.starting_token.as_str() {
+        "" => None,
+        token => {
+            let (root, name) =
+                token.strip_prefix(TOKEN).and_then(|place| place.split_once('/')).ok_or_else(bad_token)?;
+            if driver.roots.iter().all(|known| known.spec.name != root) || RecordName::parse(name).is_none() {
+                return Err(bad_token());
+            }
+            Some((root, name))
+        }
+    };
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    let mut last: Option<String> = None;
+    for root in &driver.roots {
+        let root_name = root.spec.name.as_str();
+        let mut after = match start {
+            Some((begun, _)) if root_name < begun => continue,
+            Some((begun, name)) if root_name == begun => Some(name.to_string()),
+            _ => None,
+        };
+        let open = root.open()?;
+        loop {
+            // One more than fits tells whether another page follows.
+            let names = open.store.names_after(
+                after.as_deref(),
+                most.saturating_sub(entries.len()).min(PAGE).saturating_add(1),
+            )?;
+            let Some(end) = names.last().map(RecordName::to_string) else { break };
+            for name in names {
+                let entry = match open.store.load(&name) {
+                    Ok(Some(found)) if found.volume.state == State::Live => {
+                        let id = driver.id(root_name, Handle::Made(name.clone()));
+                        csi::list_volumes_response::Entry {
+                            volume: Some(messages::volume(driver, &id, Some(&found.volume))),
+                            status: None,
+                        }
+                    }
+                    Ok(_) => continue,
+                    // One bad record is one bad volume: it is named in the log, the others are listed.
+                    Err(error) => {
+                        tracing::error!(volume = %name, root = root_name, %error, "left out of ListVolumes");
+                        continue;
+                    }
+                };
+                let size = entry.encoded_len() + 8;
+                if entries.len() == most || bytes + size > LARGEST_ANSWER {
+                    let next_token = last.map(|place| format!("{TOKEN}{place}")).unwrap_or_default();
+                    return Ok(csi::ListVolumesResponse { entries, next_token });
+                }
+                bytes += size;
+                entries.push(entry);
+                last = Some(format!("{root_name}/{name}"));
+            }
+            after = Some(end);
+        }
+    }
+    Ok(csi::ListVolumesResponse { entries, next_token: String::new() })
+}

@@ -1,0 +1,58 @@
+//! Berth: a CSI driver for directories whose access modes are true.
+//!
+//! # The map
+//!
+//! ```text
+//! main                       flags, log, the process
+//! server identity            the edge: the socket, async to blocking, deadlines, the request log, panics, the end
+//! controller/ node/          one function for each RPC; they read top to bottom
+//! messages                   what several RPCs read from messages or write into them
+//! driver                     what every RPC may touch
+//! store guard publications   records of volumes, who works on what, what is mounted here
+//! backend/                   roots and the trees in them
+//! access volume parameters error    the rules: values and pure functions
+//! sys/                       the kernel: files, mounts, deletion; it has never heard of a volume
+//! csi                        generated from proto/csi.proto
+//! ```
+//!
+//! Imports go downwards only: `main → server → controller, node, identity → driver → store, publications, backend →
+//! sys`; the rules import nothing but each other. `tests/tidy.rs` holds this. A CreateVolume goes
+//! `server → controller/volume → backend → sys`, a NodePublishVolume `server → node/publish → backend →
+//! sys/mount`: four files deep.
+//!
+//! # Six ideas that carry everything
+//!
+//! 1. An RPC is a plain synchronous function, run to its end on a blocking thread. Async lives at the edge alone,
+//!    for when a client's deadline passes, its future is dropped, and half-done work must not be.
+//! 2. First the record, then reality, and both only roll forward. The CO's retry is the only engine: no undo, no
+//!    journal. Nothing outside `.berth/` is ever deleted.
+//! 3. The guard is an argument, the record is a compare-and-swap: between processes there is no lock.
+//! 4. Access modes are one table and one pure function, [`access::admit`].
+//! 5. A backend answers a handful of questions; where there is only one, there is no abstraction.
+//! 6. [`sys`] is the kernel, and the only folder with `unsafe`.
+//!
+//! # Words
+//!
+//! CSI's and Linux's own, and four of ours:
+//! - a *root* is a directory that the administrator gave a name, where volumes lie;
+//! - a *record* is the file that says that a volume exists, and how;
+//! - a *guard* is the right to change one volume, in this process;
+//! - an *incarnation* is the random name of one creation of a volume.
+
+pub mod access;
+pub mod backend;
+mod controller;
+pub mod csi;
+pub mod driver;
+pub mod error;
+pub mod guard;
+mod identity;
+pub mod messages;
+mod node;
+pub mod parameters;
+pub mod publications;
+pub mod server;
+pub mod store;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod volume;

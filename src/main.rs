@@ -1,0 +1,159 @@
+//! The process: flags, log, signals.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use berth::backend::local::RootSpec;
+use berth::driver::{Config, Driver};
+use berth::error::{Error, Result};
+use berth::server::{self, Service, Socket};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+/// A CSI driver for directories whose access modes are true.
+///
+/// Berth gives every volume a directory of its own and mounts it where the orchestrator says, for those who may
+/// have it and nobody else: ReadWriteOncePod is one pod, ReadOnlyMany cannot be written, whoever asks.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve directories of this node's own disks
+    ///
+    /// A root is a directory with a name; a StorageClass picks one with its parameter `root`. It has to be the
+    /// root of a mounted file system, so that an unmounted disk is never taken for an empty one; say `,plain` for a
+    /// directory within a file system. With `,records=DIR` Berth writes nothing to it and serves what exists.
+    #[command(
+        after_help = "Examples:\n  berth local --node-id $(hostname) --root ssd=/mnt/ssd --root hdd=/mnt/hdd\n  \
+        berth local --node-id n1 --endpoint unix:///tmp/csi.sock --run-dir /tmp/run --root main=/tmp/volumes,plain"
+    )]
+    Local(Local),
+}
+
+#[derive(Debug, Args)]
+struct Local {
+    /// Where to serve CSI: a unix socket, created with mode 0600
+    #[arg(long, env = "CSI_ENDPOINT", value_name = "URL", default_value = "unix:///run/berth/csi.sock")]
+    endpoint: String,
+    /// The node's name, as the orchestrator knows it
+    #[arg(long, env = "BERTH_NODE_ID", value_name = "NAME")]
+    node_id: String,
+    /// A root: NAME=DIRECTORY[,plain][,records=DIRECTORY]; may be repeated (in the environment: separated by blanks)
+    #[arg(long = "root", env = "BERTH_ROOTS", value_name = "ROOT", required = true, value_delimiter = ' ')]
+    roots: Vec<RootSpec>,
+    /// The driver's name, as StorageClasses and CSIDriver objects give it
+    #[arg(long, env = "BERTH_DRIVER_NAME", value_name = "NAME", default_value = "local.berth.dev")]
+    driver_name: String,
+    /// Which services this process serves (identity is always among them)
+    #[arg(
+        long,
+        env = "BERTH_SERVICES",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "identity,controller,node"
+    )]
+    services: Vec<Service>,
+    /// Where what is mounted is noted: a directory of the host that a reboot empties
+    #[arg(long, env = "BERTH_RUN_DIR", value_name = "DIRECTORY", default_value = "/run/berth")]
+    run_dir: PathBuf,
+    /// The most volumes that the orchestrator should place on this node; 0 leaves it to the orchestrator
+    #[arg(long, env = "BERTH_MAX_VOLUMES", value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    max_volumes: i64,
+    /// How to write the log, which goes to standard error
+    #[arg(long, env = "BERTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// How much to write: error, warn, info (a line for each call), debug (its request, secrets left out), trace
+    #[arg(long, env = "BERTH_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    log_level: LevelFilter,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let Command::Local(local) = Cli::parse().command;
+    log_to_stderr(local.log_format, local.log_level);
+    match run(local) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "berth can't go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat, level: LevelFilter) {
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(level);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+fn run(local: Local) -> Result<()> {
+    check_driver_name(&local.driver_name)?;
+    if local.node_id.is_empty() {
+        return Err(Error::invalid(
+            "--node-id",
+            "is empty: give the node's name, as the orchestrator knows it",
+        ));
+    }
+    // Two workers carry the transport; what blocks has threads of its own, and not without end.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::io("start the runtime", error))?;
+    let served = runtime.block_on(async {
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            return Err(Error::io("listen for signals", std::io::Error::last_os_error()));
+        };
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+        };
+        let socket = Socket::bind(&local.endpoint)?;
+        let config =
+            Config { driver_name: local.driver_name, node_id: local.node_id, max_volumes: local.max_volumes };
+        let driver = Driver::new(config, local.roots, &local.run_dir)?;
+        tracing::info!(endpoint = local.endpoint, version = env!("CARGO_PKG_VERSION"), "serving");
+        server::serve(driver, &local.services, socket, stop).await
+    });
+    // A thread that is stuck on a disk must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    served
+}
+
+/// CSI, GetPluginInfo: 63 characters at most, a domain name.
+fn check_driver_name(name: &str) -> Result<()> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let good = name.len() <= 63
+        && outer(name.chars().next())
+        && outer(name.chars().last())
+        && name.chars().all(inner);
+    if good {
+        Ok(())
+    } else {
+        Err(Error::invalid("--driver-name", format!("{name:?} is no domain name of 63 characters at most")))
+    }
+}

@@ -1,0 +1,168 @@
+//! From the messages of CSI to values of ours, and back: what several RPCs read or say in the same way.
+//!
+//! Proto types live here and in the RPC files for two lines each; everything below knows only our values.
+
+use std::collections::HashMap;
+
+use crate::access::Mode;
+use crate::csi;
+use crate::csi::volume_capability::AccessType;
+use crate::csi::volume_capability::access_mode::Mode as WireMode;
+use crate::driver::Driver;
+use crate::error::{Error, Result};
+use crate::sys::fs::Dir;
+use crate::sys::mount::Attributes;
+use crate::volume::{Volume, VolumeId};
+
+/// No file system that Linux has holds a larger file tree under one quota: 1 EiB (ext4).
+const LARGEST: i64 = 1 << 60;
+
+/// A volume capability, checked.
+#[derive(Debug, Clone)]
+pub struct Capability {
+    /// How the volume is used.
+    pub mode: Mode,
+    /// The mount flags as they were asked, in their order.
+    pub mount_flags: Vec<String>,
+    /// What they mean to the kernel.
+    pub attributes: Attributes,
+}
+
+/// A required text.
+pub fn required<'a>(field: &str, value: &'a str) -> Result<&'a str> {
+    if value.is_empty() { Err(Error::invalid(field, "is missing")) } else { Ok(value) }
+}
+
+/// Reads one capability.
+///
+/// # Errors
+/// INVALID_ARGUMENT for block access, an unknown mode, and for every option that would not take effect.
+pub fn capability(field: &str, capability: Option<&csi::VolumeCapability>) -> Result<Capability> {
+    let missing = || Error::invalid(field, "is missing");
+    let capability = capability.ok_or_else(missing)?;
+    let mount = match &capability.access_type {
+        Some(AccessType::Mount(mount)) => mount,
+        Some(AccessType::Block(_)) => {
+            let why = "asks for a block device; Berth serves directories: ask for volumeMode Filesystem";
+            return Err(Error::invalid(format!("{field}.block"), why));
+        }
+        None => return Err(Error::invalid(format!("{field}.access_type"), "is missing: mount is served")),
+    };
+    if !mount.fs_type.is_empty() {
+        let why = format!(
+            "{:?} can't be had: a directory has the file system of its root; leave it out",
+            mount.fs_type
+        );
+        return Err(Error::invalid(format!("{field}.mount.fs_type"), why));
+    }
+    if !mount.volume_mount_group.is_empty() {
+        let why = "is not supported (VOLUME_MOUNT_GROUP is not advertised)";
+        return Err(Error::invalid(format!("{field}.mount.volume_mount_group"), why));
+    }
+    let mut attributes = Attributes::safe();
+    for flag in mount.mount_flags.iter().flat_map(|flags| flags.split(',')) {
+        if !attributes.add(flag) {
+            let why = format!(
+                "{flag:?} can't take effect on a directory; known are ro, rw, and with or without no-: suid, dev, \
+                 exec, atime (noatime, relatime, strictatime), diratime, symfollow"
+            );
+            return Err(Error::invalid(format!("{field}.mount.mount_flags"), why));
+        }
+    }
+    let number = capability
+        .access_mode
+        .ok_or_else(|| Error::invalid(format!("{field}.access_mode"), "is missing"))?
+        .mode;
+    let mode = match WireMode::try_from(number) {
+        Ok(WireMode::SingleNodeWriter) => Mode::SingleNodeWriter,
+        Ok(WireMode::SingleNodeReaderOnly) => Mode::SingleNodeReaderOnly,
+        Ok(WireMode::MultiNodeReaderOnly) => Mode::MultiNodeReaderOnly,
+        Ok(WireMode::MultiNodeSingleWriter) => Mode::MultiNodeSingleWriter,
+        Ok(WireMode::MultiNodeMultiWriter) => Mode::MultiNodeMultiWriter,
+        Ok(WireMode::SingleNodeSingleWriter) => Mode::SingleNodeSingleWriter,
+        Ok(WireMode::SingleNodeMultiWriter) => Mode::SingleNodeMultiWriter,
+        Ok(WireMode::Unknown) | Err(_) => {
+            return Err(Error::invalid(format!("{field}.access_mode"), format!("{number} is no known mode")));
+        }
+    };
+    Ok(Capability { mode, mount_flags: mount.mount_flags.clone(), attributes })
+}
+
+/// The modes of a list of capabilities, each once.
+pub fn modes(field: &str, capabilities: &[csi::VolumeCapability]) -> Result<Vec<Mode>> {
+    let mut modes = Vec::new();
+    for (index, wanted) in capabilities.iter().enumerate() {
+        let mode = capability(&format!("{field}[{index}]"), Some(wanted))?.mode;
+        if !modes.contains(&mode) {
+            modes.push(mode);
+        }
+    }
+    Ok(modes)
+}
+
+/// Whether this driver creates volumes of these modes.
+///
+/// # Errors
+/// INVALID_ARGUMENT for modes of several nodes, which a node's directory can't keep, unless they are meant for
+/// the pods of its one node.
+pub fn check_modes(modes: &[Mode], node_sharing: bool) -> Result<()> {
+    match modes.iter().find(|mode| mode.spans_nodes() && !node_sharing) {
+        Some(mode) => Err(Error::invalid(
+            "volume_capabilities.access_mode",
+            format!(
+                "{mode} spans nodes, and this volume will lie on one: use ReadWriteOnce, or say nodeSharing: \"true\" \
+                 in the StorageClass if the pods of that one node shall share it"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The topology of this node.
+pub fn topology(driver: &Driver) -> csi::Topology {
+    csi::Topology { segments: HashMap::from([(driver.topology_key(), driver.config.node_id.clone())]) }
+}
+
+/// Whether a topology includes this node.
+pub fn is_here(driver: &Driver, topology: &csi::Topology) -> bool {
+    let key = driver.topology_key();
+    topology.segments.is_empty() || topology.segments.get(&key) == Some(&driver.config.node_id)
+}
+
+/// What unprivileged users could still write to the file system, in bytes.
+pub fn free_bytes(dir: &Dir) -> Result<i64> {
+    let space = dir.space()?;
+    Ok(i64::try_from(space.blocks_available().saturating_mul(space.fragment_size())).unwrap_or(i64::MAX))
+}
+
+/// A volume as CSI describes it.
+pub fn volume(driver: &Driver, id: &VolumeId, volume: Option<&Volume>) -> csi::Volume {
+    csi::Volume {
+        capacity_bytes: volume.map_or(0, |volume| volume.capacity_bytes),
+        volume_id: id.to_string(),
+        volume_context: HashMap::new(),
+        content_source: None,
+        accessible_topology: vec![topology(driver)],
+    }
+}
+
+/// The bounds of a capacity range, in bytes; 0 for one that is left open.
+///
+/// # Errors
+/// INVALID_ARGUMENT for what contradicts itself, OUT_OF_RANGE for what no node could ever give.
+pub fn range(range: Option<&csi::CapacityRange>) -> Result<(i64, i64)> {
+    let Some(csi::CapacityRange { required_bytes, limit_bytes }) = range.copied() else { return Ok((0, 0)) };
+    if required_bytes < 0 || limit_bytes < 0 {
+        return Err(Error::invalid("capacity_range", "a number of bytes is negative"));
+    }
+    if limit_bytes > 0 && required_bytes > limit_bytes {
+        let why = format!("required_bytes ({required_bytes}) is more than limit_bytes ({limit_bytes})");
+        return Err(Error::invalid("capacity_range", why));
+    }
+    if required_bytes > LARGEST {
+        return Err(Error::OutOfRange {
+            why: format!("{required_bytes} bytes are required, {LARGEST} is the most there can be"),
+        });
+    }
+    Ok((required_bytes, limit_bytes.min(LARGEST)))
+}

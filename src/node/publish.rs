@@ -1,0 +1,291 @@
+//! NodePublishVolume and NodeUnpublishVolume: who may come alongside, decided where the mount is made.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::access::{Mode, Publication, Scope, Verdict, admit};
+use crate::backend::local::Root;
+use crate::backend::{OpenRoot, Placement};
+use crate::csi;
+use crate::driver::Driver;
+use crate::error::{Error, Result};
+use crate::guard::{Call, Publishing};
+use crate::messages;
+use crate::node::target::{self, Place};
+use crate::parameters::SIDECAR_PREFIX;
+use crate::publications::Note;
+use crate::sys::fs::Dir;
+use crate::sys::mount::{Detached, Mount, Table, unmount};
+use crate::volume::{Handle, Incarnation, RecordName, State, Volume, VolumeId};
+
+/// What is to be mounted.
+struct Source {
+    /// Where the data lies beneath the root.
+    path: String,
+    /// Which creation of the volume; nothing for adopted data.
+    incarnation: Option<String>,
+    data: Dir,
+}
+
+/// NodePublishVolume.
+///
+/// In order: read the record, ask who is here already, build the mount where nobody sees it; then attach it
+/// unless the call was given up; then look again, and undo it if the volume went or another process was faster.
+pub(super) fn publish(
+    driver: &Driver,
+    call: &Call,
+    request: csi::NodePublishVolumeRequest,
+) -> Result<csi::NodePublishVolumeResponse> {
+    let volume_id = messages::required("volume_id", &request.volume_id)?;
+    let asked = target::check("target_path", &request.target_path)?;
+    let capability = messages::capability("volume_capability", request.volume_capability.as_ref())?;
+    let mode = capability.mode;
+    let mut attributes = capability.attributes;
+    let asked_ro = capability
+        .mount_flags
+        .iter()
+        .flat_map(|flags| flags.split(','))
+        .rfind(|flag| matches!(*flag, "ro" | "rw"));
+    let read_only = request.readonly || mode.is_read_only() || asked_ro == Some("ro");
+    if read_only && !attributes.add("ro") {
+        return Err(Error::invalid("readonly", "can't be had"));
+    }
+    let (root, id) = driver.find(volume_id).ok_or_else(|| driver.no_such_volume(volume_id))?;
+    check_context(&request)?;
+
+    let target = target::resolve(&asked)?.ok_or_else(|| Error::Refused {
+        what: format!("publish at {}", asked.display()),
+        why: "the directory above it does not exist: the CO makes it".into(),
+    })?;
+    let publishing = driver.targets.publish(call, &target)?;
+    let guard = driver.guards.acquire(call, id.key())?;
+    let open = root.open()?;
+    let source = source(driver, &open, &id, mode)?;
+    let wanted =
+        Publication { at: target.clone(), mode: Some(mode), read_only, arguments: arguments(&request) };
+    let published = driver.published(&open, guard.key(), &source.path, source.incarnation.as_deref())?;
+    let existing: Vec<_> = published.iter().map(|found| found.publication.clone()).collect();
+    let done = Ok(csi::NodePublishVolumeResponse {});
+    match admit(Scope::Targets, &existing, &wanted) {
+        Verdict::Admit => {}
+        Verdict::Repeat => {
+            if published.iter().any(|found| found.publication.at == target && !found.confirmed) {
+                // Attached by a process that died before it looked again; that look is taken now.
+                check_again(driver, &open, &id, guard.key(), &source, &wanted, &publishing)?;
+            }
+            return done;
+        }
+        Verdict::Incompatible { differs } => {
+            return Err(Error::AlreadyExists {
+                what: format!("the publication of {volume_id} at {target}"),
+                differs,
+            });
+        }
+        Verdict::InUse { by } => return Err(Error::InUse { what: format!("volume {volume_id}"), by }),
+    }
+    let mount = Detached::clone_of(&source.data, attributes)?;
+    let place = Place::prepare(&target)?;
+    let note = Note::of(guard.key(), source.incarnation.as_deref(), mode, &wanted);
+    let attached = publishing.step(|| {
+        driver.notes.attaching(&note)?;
+        mount.attach(&place.dir).map_err(|error| place.explain(error))
+    });
+    if let Err(error) = attached {
+        driver.notes.forget(guard.key(), &target)?;
+        place.give_up();
+        return Err(error);
+    }
+    check_again(driver, &open, &id, guard.key(), &source, &wanted, &publishing)?;
+    done
+}
+
+/// Looks again when the mount is there: the record must still name this creation, and no other process of this
+/// node may have been faster. Confirms the mount, or undoes it.
+fn check_again(
+    driver: &Driver,
+    open: &OpenRoot,
+    id: &VolumeId,
+    key: &str,
+    source: &Source,
+    wanted: &Publication,
+    publishing: &Publishing<'_>,
+) -> Result<()> {
+    let lost = || -> Result<Option<String>> {
+        if let Handle::Made(name) = &id.handle {
+            let live = open.store.load(name)?.filter(|found| found.volume.state == State::Live);
+            if live
+                .is_none_or(|found| Some(found.volume.incarnation.as_str()) != source.incarnation.as_deref())
+            {
+                return Ok(Some("the volume was deleted meanwhile".into()));
+            }
+        }
+        // Every process notes a mount before it attaches it, so without other notes there is nobody to ask for.
+        if !driver.notes.others(key, &wanted.at)? {
+            return Ok(None);
+        }
+        let published = driver.published(open, key, &source.path, source.incarnation.as_deref())?;
+        let others: Vec<_> = published
+            .into_iter()
+            .map(|found| found.publication)
+            .filter(|found| found.at != wanted.at)
+            .collect();
+        Ok(match admit(Scope::Targets, &others, wanted) {
+            Verdict::Admit | Verdict::Repeat => None,
+            Verdict::Incompatible { differs } => Some(differs),
+            Verdict::InUse { by } => Some(by),
+        })
+    };
+    match lost() {
+        Ok(None) => publishing.step(|| driver.notes.confirm(key, &wanted.at)),
+        Ok(Some(why)) => {
+            undo(driver, key, wanted, publishing)?;
+            Err(Error::Pending { what: format!("publish {id} at {}", wanted.at), why })
+        }
+        Err(error) => {
+            undo(driver, key, wanted, publishing)?;
+            Err(error)
+        }
+    }
+}
+
+fn undo(driver: &Driver, key: &str, wanted: &Publication, publishing: &Publishing<'_>) -> Result<()> {
+    publishing.undo(|| {
+        unmount(Path::new(&wanted.at))?;
+        driver.notes.forget(key, &wanted.at)?;
+        target::remove(&wanted.at)
+    })
+}
+
+/// The data to mount, in its place.
+fn source(driver: &Driver, open: &OpenRoot, id: &VolumeId, mode: Mode) -> Result<Source> {
+    let missing = || driver.no_such_volume(&id.to_string());
+    match &id.handle {
+        Handle::Adopted { path, .. } => {
+            Ok(Source { data: open.adopted(path)?, path: path.clone(), incarnation: None })
+        }
+        Handle::Made(name) => {
+            let found = open
+                .store
+                .load(name)?
+                .filter(|found| found.volume.state == State::Live)
+                .ok_or_else(missing)?;
+            let volume = found.volume;
+            if !volume.allows(mode) {
+                let modes: Vec<_> = volume.modes.iter().map(Mode::to_string).collect();
+                return Err(Error::Refused {
+                    what: format!("publish volume {id} as {mode}"),
+                    why: format!("it was created as {}, and a publication can't be wider", modes.join(", ")),
+                });
+            }
+            if place(open, name, &volume)? == Placement::Nowhere {
+                return Err(missing());
+            }
+            let data = open.data(&volume)?;
+            Ok(Source {
+                data,
+                path: volume.data_path(),
+                incarnation: Some(volume.incarnation.as_str().to_string()),
+            })
+        }
+    }
+}
+
+/// Looks for the data in its place first: it is there but for a creation that was cut short.
+fn place(open: &OpenRoot, name: &RecordName, volume: &Volume) -> Result<Placement> {
+    match open.data(volume) {
+        Ok(_) => Ok(Placement::Done),
+        Err(error) if error.is_gone() => open.place(name, volume),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the request says beyond mode and `readonly`; secrets and what sidecars and kubelet add are not compared.
+fn arguments(request: &csi::NodePublishVolumeRequest) -> BTreeMap<String, String> {
+    let mut arguments = BTreeMap::new();
+    if let Some(csi::volume_capability::AccessType::Mount(mount)) =
+        request.volume_capability.as_ref().and_then(|capability| capability.access_type.as_ref())
+        && !mount.mount_flags.is_empty()
+    {
+        arguments.insert("mount_flags".to_string(), mount.mount_flags.join(","));
+    }
+    for (context, pairs) in
+        [("volume_context", &request.volume_context), ("publish_context", &request.publish_context)]
+    {
+        for (key, value) in pairs.iter().filter(|(key, _)| !key.starts_with(SIDECAR_PREFIX)) {
+            arguments.insert(format!("{context}.{key}"), value.clone());
+        }
+    }
+    arguments
+}
+
+/// Refuses attributes of a PersistentVolume that would have no effect. Keys with a prefix are other programs'.
+fn check_context(request: &csi::NodePublishVolumeRequest) -> Result<()> {
+    match request.volume_context.keys().filter(|key| !key.contains('/')).min() {
+        Some(key) => Err(Error::invalid(
+            format!("volume_context.{key}"),
+            "is not known: a volume of Berth has no attributes",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// NodeUnpublishVolume: the target is no mount point and no directory any more. Takes the lock of the target and
+/// no other, so it waits for nobody who works on the volume.
+pub(super) fn unpublish(
+    driver: &Driver,
+    call: &Call,
+    request: csi::NodeUnpublishVolumeRequest,
+) -> Result<csi::NodeUnpublishVolumeResponse> {
+    let volume_id = messages::required("volume_id", &request.volume_id)?;
+    let asked = target::check("target_path", &request.target_path)?;
+    let done = Ok(csi::NodeUnpublishVolumeResponse {});
+    let Some((root, id)) = driver.find(volume_id) else { return done };
+    let Some(target) = target::resolve(&asked)? else { return done };
+    driver.targets.unpublish(call, &target, || {
+        let mounted: Vec<_> = Table::read()?.at(Path::new(&target)).collect();
+        if !mounted.is_empty() {
+            if !is_ours(driver, root, &id, &target, &mounted) {
+                // Somebody else's mount, or another volume's: what was asked for is not published there.
+                tracing::warn!(
+                    volume = volume_id,
+                    target,
+                    "left as it is: what is mounted there is not this volume"
+                );
+                return Ok(());
+            }
+            unmount(Path::new(&target))?;
+        }
+        driver.notes.forget(&id.key(), &target)?;
+        target::remove(&target)
+    })?;
+    done
+}
+
+/// Whether what is mounted at a target is this volume: by its note, by its record, or, when both are lost, because
+/// it is data of a volume of this root that nobody else claims.
+fn is_ours(driver: &Driver, root: &Root, id: &VolumeId, target: &str, mounted: &[Mount]) -> bool {
+    if driver.notes.find(&id.key(), target).is_some() {
+        return true;
+    }
+    let exact = || -> Result<Option<bool>> {
+        let (open, table) = (root.open()?, Table::read()?);
+        let path = match &id.handle {
+            Handle::Adopted { path, .. } => path.clone(),
+            Handle::Made(name) => match open.store.load(name)? {
+                Some(found) => found.volume.data_path(),
+                None => return Ok(None),
+            },
+        };
+        let (device, path) = open.in_table(&table, &path)?;
+        Ok(Some(mounted.iter().any(|mount| mount.device == device && mount.root == path)))
+    };
+    match exact() {
+        Ok(Some(ours)) => ours,
+        Ok(None) | Err(_) => {
+            let is_data = |mount: &Mount| {
+                mount.root.file_name().and_then(|name| name.to_str()).is_some_and(Incarnation::ends)
+            };
+            mounted.iter().any(is_data) && !driver.notes.claimed(target)
+        }
+    }
+}

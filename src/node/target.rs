@@ -1,0 +1,122 @@
+//! Target paths: where a pod sees a volume. The CO owns them and all that leads to them; Berth makes and removes
+//! the last directory, and never what is in it.
+
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::messages::required;
+use crate::sys::fs::Dir;
+
+/// The longest path that Linux takes, its final zero included.
+const PATH_MAX: usize = 4096;
+
+/// A path as the CO gives it: absolute, without `..`; doubled slashes and single dots are dropped.
+pub(super) fn check(field: &str, path: &str) -> Result<PathBuf> {
+    let why = if !required(field, path)?.starts_with('/') {
+        "is not absolute"
+    } else if path.len() >= PATH_MAX {
+        "is longer than Linux allows"
+    } else if path.contains('\0') {
+        "has a zero byte"
+    } else if Path::new(path).components().any(|part| part == Component::ParentDir) {
+        "has the component .."
+    } else if Path::new(path).file_name().is_none() {
+        "is no name of a directory"
+    } else {
+        return Ok(Path::new(path).components().collect());
+    };
+    Err(Error::invalid(field, format!("{path:?} {why}")))
+}
+
+/// The path under which the kernel knows a target: links above it are followed, for they are the CO's own; the
+/// target itself is not. Nothing when the directory above it does not exist.
+pub(super) fn resolve(target: &Path) -> Result<Option<String>> {
+    let (Some(above), Some(name)) = (target.parent(), target.file_name()) else { return Ok(None) };
+    match std::fs::canonicalize(above) {
+        Ok(above) => Ok(Some(above.join(name).display().to_string())),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            _ => Err(Error::io(format!("resolve {}", above.display()), error)),
+        },
+    }
+}
+
+/// The directory that a mount is attached to.
+pub(super) struct Place<'a> {
+    target: &'a str,
+    /// The open directory.
+    pub(super) dir: Dir,
+    made: bool,
+}
+
+impl<'a> Place<'a> {
+    /// Opens the target, making it where only its parent exists (NodePublishVolume: "SP MUST ensure").
+    pub(super) fn prepare(target: &'a str) -> Result<Self> {
+        let path = Path::new(target);
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::invalid("target_path", "is no name of a directory"));
+        };
+        let parent = Dir::open(above).map_err(|error| Error::Refused {
+            what: format!("publish at {target}"),
+            why: format!("{error}: the CO makes the directory above a target"),
+        })?;
+        let made = match parent.mkdir(name) {
+            Ok(()) => true,
+            Err(error) if error.errno() == Some(Errno::EEXIST) => false,
+            Err(error) => return Err(error),
+        };
+        let refused =
+            |why: &str| Error::Refused { what: format!("publish at {target}"), why: why.to_string() };
+        let dir = parent.dir(name).map_err(|error| match error.errno() {
+            Some(Errno::EXDEV) => {
+                refused("something else is mounted there: unmount it, or use another target")
+            }
+            Some(Errno::ELOOP) => refused("it is a symbolic link: remove it, or use another target"),
+            Some(Errno::ENOTDIR) => refused("it is a file, no directory: remove it, or use another target"),
+            _ => error,
+        })?;
+        if !made && !dir.is_empty()? {
+            return Err(refused(
+                "the directory is not empty, and a mount would hide what is in it: empty it",
+            ));
+        }
+        Ok(Self { target, dir, made })
+    }
+
+    /// Says why a mount could not be attached here.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        match error.errno() {
+            Some(Errno::ENOENT) => Error::Refused {
+                what: format!("publish at {}", self.target),
+                why: "the directory was removed meanwhile".into(),
+            },
+            _ => error,
+        }
+    }
+
+    /// Removes the directory again if this call made it.
+    pub(super) fn give_up(&self) {
+        if self.made {
+            // Fails where something was put into it or mounted on it meanwhile, and then it stays.
+            let _ = remove(self.target);
+        }
+    }
+}
+
+/// Removes the directory of a target, never what is in it.
+pub(super) fn remove(target: &str) -> Result<()> {
+    match std::fs::remove_dir(target) {
+        Ok(()) => Ok(()),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT) => Ok(()),
+            // A file, or a directory with something in it, was not made by Berth.
+            Some(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {
+                tracing::warn!(target, %error, "left as it is");
+                Ok(())
+            }
+            _ => Err(Error::io(format!("remove directory {target}"), error)),
+        },
+    }
+}

@@ -1,0 +1,395 @@
+//! Directories by descriptor: confined look-ups, durable writes, listings.
+//!
+//! A [`Dir`] keeps its path only to say it in errors. Everything that has to survive a power cut is synced
+//! by name: a file's content with [`Dir::create`], the names in directories with [`sync_names`].
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{self, AtFlags, OFlag, OpenHow, ResolveFlag};
+use nix::libc;
+use nix::sys::stat::{self, FileStat, Mode};
+use nix::sys::{statfs, statvfs};
+use nix::unistd::{self, Gid, LinkatFlags, Uid, UnlinkatFlags};
+
+use super::check;
+use crate::error::{Error, Result};
+
+/// Nothing on the way may be a link or lead to another mount, and nothing leads out.
+const CONFINED: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
+    .union(ResolveFlag::RESOLVE_NO_SYMLINKS)
+    .union(ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    .union(ResolveFlag::RESOLVE_NO_XDEV);
+
+/// The longest file that [`Dir::read`] takes, in bytes. Berth's own files are far smaller.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What a directory entry is, as far as the listing tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// Anything that is certainly no directory.
+    Other,
+    /// The file system does not say.
+    Unknown,
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Dir {
+    /// Opens a directory that the administrator or the CO names; links on the way are theirs.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = fcntl::open(path, flags, Mode::empty())
+            .map_err(|errno| Error::io(format!("open directory {}", path.display()), errno))?;
+        Ok(Self { fd, path: path.to_path_buf() })
+    }
+
+    /// Where the directory was when it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a name in this directory, for errors.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn openat2(&self, name: &OsStr, flags: OFlag, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+            .mode(if flags.contains(OFlag::O_CREAT) {
+                Mode::from_bits_truncate(0o600)
+            } else {
+                Mode::empty()
+            })
+            .resolve(resolve);
+        // EAGAIN: the kernel could not be sure that a concurrent rename did not lead out (openat2(2)).
+        for _ in 0..100 {
+            match fcntl::openat2(&self.fd, name, how) {
+                Err(Errno::EAGAIN) => continue,
+                answer => return answer,
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// Opens a directory beneath this one; `path` may have several components.
+    ///
+    /// # Errors
+    /// ELOOP for a link anywhere on the way, EXDEV for a mount point, ENOTDIR, ENOENT.
+    pub fn dir(&self, path: impl AsRef<OsStr>) -> Result<Self> {
+        let path = path.as_ref();
+        let joined = self.path.join(path);
+        match self.openat2(path, OFlag::O_DIRECTORY, CONFINED) {
+            Ok(fd) => Ok(Self { fd, path: joined }),
+            Err(errno) => Err(Error::io(format!("open directory {}", joined.display()), errno)),
+        }
+    }
+
+    /// The directory above, which may be on another mount.
+    pub fn parent(&self) -> Result<Self> {
+        self.dir_anywhere("..")
+    }
+
+    /// Opens a directory by name without confining it; for the way up, never for content of volumes.
+    fn dir_anywhere(&self, name: &str) -> Result<Self> {
+        let path = self.path.join(name);
+        let fd = fcntl::openat(&self.fd, name, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::io(format!("open directory {}", path.display()), errno))?;
+        Ok(Self { fd, path })
+    }
+
+    fn failed(&self, doing: &str, name: impl AsRef<OsStr>) -> impl FnOnce(Errno) -> Error {
+        let text = format!("{doing} {}", self.path.join(name.as_ref()).display());
+        move |errno| Error::io(text, errno)
+    }
+
+    /// Makes a directory that only root may enter.
+    pub fn mkdir(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        let name = name.as_ref();
+        stat::mkdirat(&self.fd, name, Mode::S_IRWXU).map_err(|e| self.failed("make directory", name)(e))
+    }
+
+    /// Makes a directory unless there is one.
+    pub fn mkdir_if_missing(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        match self.mkdir(name) {
+            Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// Owner and permission bits of this directory, whatever the process's umask is.
+    pub fn own(&self, uid: u32, gid: u32, mode: u32) -> Result<()> {
+        // A new directory belongs to the process; chown is left out where it would change nothing, so that an
+        // unprivileged user namespace, which has no other ids, can do without it.
+        let found = self.stat()?;
+        if (found.st_uid, found.st_gid) != (uid, gid) {
+            unistd::fchown(&self.fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(|e| self.failed(&format!("give to user {uid} and group {gid}"), "")(e))?;
+        }
+        stat::fchmod(&self.fd, Mode::from_bits_truncate(mode))
+            .map_err(|e| self.failed("set permission bits of", "")(e))
+    }
+
+    /// What fstat(2) says of this directory.
+    pub fn stat(&self) -> Result<FileStat> {
+        stat::fstat(&self.fd).map_err(|e| self.failed("stat", "")(e))
+    }
+
+    /// What is at a name, without following it; nothing when there is nothing.
+    pub fn stat_of(&self, name: impl AsRef<OsStr>) -> Result<Option<FileStat>> {
+        let name = name.as_ref();
+        match stat::fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.failed("stat", name)(errno)),
+        }
+    }
+
+    /// Free and total space of the file system that this directory lies on.
+    pub fn space(&self) -> Result<statvfs::Statvfs> {
+        statvfs::fstatvfs(&self.fd).map_err(|e| self.failed("read the free space of", "")(e))
+    }
+
+    /// The whole content of a file.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let failed = |errno| self.failed("read", name)(errno);
+        let fd =
+            self.openat2(OsStr::new(name), OFlag::O_RDONLY | OFlag::O_NONBLOCK, CONFINED).map_err(failed)?;
+        let mut content = Vec::with_capacity(1024);
+        let read = File::from(fd).take(MAX_FILE).read_to_end(&mut content);
+        read.map_err(|error| Error::io(format!("read {}", self.path_of(name).display()), error))?;
+        Ok(content)
+    }
+
+    /// Creates a file that must not exist yet. With `sync` its content is on disk when this returns; its name
+    /// is not: see [`sync_names`].
+    pub fn create(&self, name: &str, content: &[u8], sync: bool) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let fd =
+            self.openat2(OsStr::new(name), flags, CONFINED).map_err(|e| self.failed("create", name)(e))?;
+        let mut file = File::from(fd);
+        let written = file.write_all(content).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+        written.map_err(|error| {
+            // What could not be written whole must not lie about; the caller makes a new one on its retry.
+            let _ = self.unlink(name);
+            Error::io(format!("write {}", self.path_of(name).display()), error)
+        })
+    }
+
+    /// Renames a name of this directory to a name of another, in one step.
+    pub fn rename(&self, name: impl AsRef<OsStr>, to: &Dir, new: impl AsRef<OsStr>) -> Result<()> {
+        let (name, new) = (name.as_ref(), new.as_ref());
+        fcntl::renameat(&self.fd, name, &to.fd, new).map_err(|errno| {
+            let (from, to) = (self.path.join(name), to.path.join(new));
+            Error::io(format!("rename {} to {}", from.display(), to.display()), errno)
+        })
+    }
+
+    /// Gives a file of this directory a second name; fails with EEXIST where that name is taken.
+    pub fn link(&self, name: &str, to: &Dir, new: &str) -> Result<()> {
+        unistd::linkat(&self.fd, name, &to.fd, new, LinkatFlags::empty()).map_err(|errno| {
+            let (from, to) = (self.path_of(name), to.path_of(new));
+            Error::io(format!("link {} as {}", from.display(), to.display()), errno)
+        })
+    }
+
+    /// Removes a file.
+    pub fn unlink(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        let name = name.as_ref();
+        unistd::unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)
+            .map_err(|e| self.failed("remove", name)(e))
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        let name = name.as_ref();
+        unistd::unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir)
+            .map_err(|e| self.failed("remove directory", name)(e))
+    }
+
+    /// Shows every entry to `visit` and returns how many reads of the directory gave any. A listing that took
+    /// more than one read is no snapshot: entries made and removed meanwhile may be missing.
+    pub fn scan(&self, mut visit: impl FnMut(&str, Kind)) -> Result<usize> {
+        self.rewind()?;
+        let mut reads = 0;
+        while self.chunk(|name, kind| {
+            // A name that is no UTF-8 is none of Berth's; content of volumes is never scanned this way.
+            if let Ok(name) = std::str::from_utf8(name) {
+                visit(name, kind);
+            }
+        })? {
+            reads += 1;
+        }
+        Ok(reads)
+    }
+
+    /// Back to the first entry.
+    pub(super) fn rewind(&self) -> Result<()> {
+        unistd::lseek(&self.fd, 0, unistd::Whence::SeekSet)
+            .map_err(|e| self.failed("read directory", "")(e))?;
+        Ok(())
+    }
+
+    /// One read of the directory, without `.` and `..`; false at its end.
+    pub(super) fn chunk(&self, mut visit: impl FnMut(&[u8], Kind)) -> Result<bool> {
+        /// Room for some 500 entries, aligned as the kernel's records are.
+        #[repr(align(8))]
+        struct Buffer([u8; 16 * 1024]);
+        let mut buffer = Buffer([0; 16 * 1024]);
+        // SAFETY: the buffer is valid for writes of the length that is passed, and lives over the call.
+        let answer = unsafe {
+            libc::syscall(libc::SYS_getdents64, self.fd.as_raw_fd(), buffer.0.as_mut_ptr(), buffer.0.len())
+        };
+        let length = check(|| format!("read directory {}", self.path.display()), answer)?;
+        let mut rest = &buffer.0[..usize::try_from(length).unwrap_or(0)];
+        let any = !rest.is_empty();
+        // struct linux_dirent64: u64 inode, i64 offset, u16 record length, u8 type, name with a zero (getdents(2)).
+        while rest.len() > 19 {
+            let record_length = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
+            let Some(record) = rest.get(..record_length) else { break };
+            let kind = match record[18] {
+                libc::DT_DIR => Kind::Directory,
+                libc::DT_UNKNOWN => Kind::Unknown,
+                _ => Kind::Other,
+            };
+            let name = record[19..].split(|byte| *byte == 0).next().unwrap_or_default();
+            if name != b"." && name != b".." {
+                visit(name, kind);
+            }
+            rest = &rest[record_length..];
+        }
+        Ok(any)
+    }
+
+    /// Whether there is nothing in this directory.
+    pub fn is_empty(&self) -> Result<bool> {
+        let mut any = false;
+        self.scan(|_, _| any = true)?;
+        Ok(!any)
+    }
+
+    /// Waits until the names in this directory are on disk.
+    pub fn sync(&self) -> Result<()> {
+        unistd::fsync(&self.fd).map_err(|e| self.failed("sync directory", "")(e))
+    }
+
+    /// Whether the file system's journal keeps the order of names: ext4 and XFS write all metadata through one
+    /// log, so what one fsync(2) waits for includes every change before it. (tmpfs keeps nothing anyhow.)
+    pub fn keeps_order(&self) -> Result<bool> {
+        let found =
+            statfs::fstatfs(&self.fd).map_err(|e| self.failed("read the file system type of", "")(e))?;
+        let ordered = [statfs::EXT4_SUPER_MAGIC, statfs::XFS_SUPER_MAGIC, statfs::TMPFS_MAGIC];
+        Ok(ordered.contains(&found.filesystem_type()))
+    }
+}
+
+/// Waits until the names in all these directories are on disk; they were changed in the order given, the last
+/// one last. On a file system whose journal keeps that order, syncing the last is enough.
+pub fn sync_names(dirs: &[&Dir]) -> Result<()> {
+    let Some((last, earlier)) = dirs.split_last() else { return Ok(()) };
+    if !earlier.is_empty() && !last.keeps_order()? {
+        for dir in earlier {
+            dir.sync()?;
+        }
+    }
+    last.sync()
+}
+
+/// The bytes of a name, as the kernel takes them.
+pub(super) fn name(bytes: &[u8]) -> &OsStr {
+    OsStr::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn scratch() -> (tempfile::TempDir, Dir) {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        (scratch, dir)
+    }
+
+    #[test]
+    fn a_link_anywhere_on_the_way_is_refused() {
+        let (scratch, dir) = scratch();
+        std::fs::create_dir_all(scratch.path().join("real/inner")).unwrap();
+        symlink("real", scratch.path().join("link")).unwrap();
+        symlink("inner", scratch.path().join("real/last")).unwrap();
+        assert!(dir.dir("real/inner").is_ok());
+        for path in ["link", "link/inner", "real/last"] {
+            let errno = dir.dir(path).unwrap_err().errno();
+            assert!(matches!(errno, Some(Errno::ELOOP | Errno::ENOTDIR)), "{path}: {errno:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_climbs_is_refused() {
+        let (_scratch, dir) = scratch();
+        for path in ["..", "../x", "/etc", "/"] {
+            assert_eq!(dir.dir(path).unwrap_err().errno(), Some(Errno::EXDEV), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_a_link_or_a_pipe_is_not_read() {
+        let (scratch, dir) = scratch();
+        symlink("/etc/passwd", scratch.path().join("link")).unwrap();
+        nix::unistd::mkfifo(&scratch.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        assert_eq!(dir.read("link").unwrap_err().errno(), Some(Errno::ELOOP));
+        assert_eq!(dir.read("pipe").unwrap(), b"");
+    }
+
+    #[test]
+    fn a_file_is_created_once_with_its_whole_content() {
+        let (_scratch, dir) = scratch();
+        dir.create("a", b"one", true).unwrap();
+        assert_eq!(dir.create("a", b"two", true).unwrap_err().errno(), Some(Errno::EEXIST));
+        assert_eq!(dir.read("a").unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_scan_shows_every_entry_and_counts_its_reads() {
+        let (_scratch, dir) = scratch();
+        assert!(dir.is_empty().unwrap());
+        for i in 0..3000 {
+            dir.create(&format!("file-{i:05}"), b"", false).unwrap();
+        }
+        let mut names = Vec::new();
+        let reads = dir.scan(|name, _| names.push(name.to_string())).unwrap();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 3000);
+        assert!(reads > 1);
+    }
+
+    #[test]
+    fn the_umask_does_not_touch_permission_bits() {
+        let (_scratch, dir) = scratch();
+        dir.mkdir("d").unwrap();
+        let made = dir.dir("d").unwrap();
+        let found = made.stat().unwrap();
+        made.own(found.st_uid, found.st_gid, 0o2777).unwrap();
+        assert_eq!(made.stat().unwrap().st_mode & 0o7777, 0o2777);
+    }
+}
