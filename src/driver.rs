@@ -10,10 +10,10 @@ use crate::backend::OpenRoot;
 use crate::backend::local::{Root, RootSpec};
 use crate::error::{Error, Result};
 use crate::guard::{Guards, Targets};
+use crate::id::{Handle, VolumeId, node_part};
 use crate::publications::{Notes, Published};
 use crate::sys::mount::Table;
 use crate::sys::purge;
-use crate::volume::{Handle, VolumeId, node_part};
 
 /// What in `new` did not change for so long was left by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_secs(10 * 60);

@@ -10,9 +10,10 @@ use crate::csi::volume_capability::AccessType;
 use crate::csi::volume_capability::access_mode::Mode as WireMode;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::id::VolumeId;
 use crate::sys::fs::Dir;
 use crate::sys::mount::Attributes;
-use crate::volume::{Volume, VolumeId};
+use crate::volume::Volume;
 
 /// No file system that Linux has holds a larger file tree under one quota: 1 EiB (ext4).
 const LARGEST: i64 = 1 << 60;

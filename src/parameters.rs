@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::volume::check_path;
+use crate::id::check_path;
 
 /// What the sidecars add to parameters, volume contexts and the like; never compared, never recorded.
 pub const SIDECAR_PREFIX: &str = "csi.storage.k8s.io/";

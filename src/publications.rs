@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Mode, Publication};
 use crate::error::{Error, Result};
+use crate::id::hash;
 use crate::sys::fs::Dir;
 use crate::sys::mount::Mount;
 use crate::sys::random;
-use crate::volume::hash;
 
 /// The newest format of notes that this Berth knows.
 const FORMAT: u32 = 1;
@@ -31,7 +31,7 @@ const CONFIRMED: &str = "confirmed";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     format: u32,
-    /// The key of the volume; see [`crate::volume::VolumeId::key`].
+    /// The key of the volume; see [`crate::id::VolumeId::key`].
     pub volume: String,
     /// Which creation of the volume; nothing for adopted data.
     pub incarnation: Option<String>,

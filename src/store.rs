@@ -22,9 +22,10 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::guard::Guard;
+use crate::id::{Incarnation, RecordName};
 use crate::sys::fs::{Dir, Kind, sync_names};
 use crate::sys::random;
-use crate::volume::{Incarnation, RecordName, State, Volume};
+use crate::volume::{State, Volume};
 
 /// The records of one root.
 #[derive(Debug)]
@@ -391,6 +392,6 @@ fn parse(content: &[u8], name: &RecordName, incarnation: &str, path: &str) -> Re
             volume.name, volume.incarnation
         )));
     }
-    crate::volume::check_path(&volume.path).map_err(|why| bad(format!("its path {why}")))?;
+    crate::id::check_path(&volume.path).map_err(|why| bad(format!("its path {why}")))?;
     Ok(volume)
 }

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::OpenRoot;
 use crate::error::{Error, Result};
+use crate::id::{MAX_ROOT, OWN_DIRECTORY, is_root_name};
 use crate::store::Store;
 use crate::sys::fs::{Dir, sync_names};
 use crate::sys::mount::Table;
 use crate::sys::random;
-use crate::volume::{MAX_ROOT, OWN_DIRECTORY, is_root_name};
 
 /// What the administrator says of a root: `NAME=DIRECTORY[,plain][,records=DIRECTORY]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
+use crate::id::RecordName;
 use crate::parameters::OnDelete;
 use crate::store::Store;
 use crate::sys::fs::Dir;
 use crate::sys::mount::Table;
 use crate::sys::random;
-use crate::volume::{RecordName, Volume};
+use crate::volume::Volume;
 
 /// A root that is there and is what it should be, open for the length of one call.
 #[derive(Debug)]

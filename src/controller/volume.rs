@@ -7,11 +7,12 @@ use crate::csi;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::guard::{Call, Guard};
+use crate::id::{Handle, Incarnation, RecordName, VolumeId, check_path};
 use crate::messages;
 use crate::parameters::Parameters;
 use crate::store::Found;
 use crate::sys::random;
-use crate::volume::{Handle, Incarnation, RecordName, State, Volume, VolumeId, Wanted, check_path};
+use crate::volume::{State, Volume, Wanted};
 
 /// A list answer stays well below the 4 MiB at which gRPC clients refuse a message.
 const LARGEST_ANSWER: usize = 3 << 20;

@@ -3,10 +3,11 @@
 use crate::backend::OpenRoot;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::id::{Handle, VolumeId};
 use crate::node::target;
 use crate::store::Found;
 use crate::sys::fs::Dir;
-use crate::volume::{Handle, State, VolumeId};
+use crate::volume::State;
 
 /// A volume that is published at the path asked for.
 pub(super) struct Publication {

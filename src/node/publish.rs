@@ -10,13 +10,14 @@ use crate::csi;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::guard::{Call, Publishing};
+use crate::id::{Handle, Incarnation, RecordName, VolumeId};
 use crate::messages;
 use crate::node::target::{self, Place};
 use crate::parameters::SIDECAR_PREFIX;
 use crate::publications::Note;
 use crate::sys::fs::Dir;
 use crate::sys::mount::{Detached, Mount, Table, unmount};
-use crate::volume::{Handle, Incarnation, RecordName, State, Volume, VolumeId};
+use crate::volume::{State, Volume};
 
 /// What is to be mounted.
 struct Source {

@@ -1,0 +1,10 @@
+//! Everything that an orchestrator can observe: RPCs over the real socket of the real binary, real mounts.
+//!
+//! Each test has a mount namespace, a root and a driver of its own; see [`rig`]. Run as an unprivileged user, the
+//! whole binary has to be started in a user namespace, which the Makefile does.
+
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod access;
+mod lifecycle;
+mod rig;
