@@ -22,6 +22,9 @@ const VARIABLES: [(&str, &str); 3] = [
     ("${pv.metadata.name}", "csi.storage.k8s.io/pv/name"),
 ];
 
+/// All keys and values together, in bytes: what is recorded has to stay readable. (CSI asks for 4 KiB.)
+const MAX_BYTES: usize = 64 << 10;
+
 /// What DeleteVolume does with the data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -78,6 +81,10 @@ impl Parameters {
     /// INVALID_ARGUMENT, naming the parameter, for one that is unknown or has a value that makes no sense.
     pub fn parse(parameters: &HashMap<String, String>) -> Result<Self> {
         let mut parsed = Self::default();
+        let bytes: usize = parameters.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > MAX_BYTES {
+            return Err(Error::invalid("parameters", format!("have {bytes} bytes, {MAX_BYTES} are allowed")));
+        }
         for (key, value) in parameters {
             if key.starts_with(SIDECAR_PREFIX) {
                 continue;

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::id::{Incarnation, RecordName};
-use crate::sys::fs::{Dir, Kind, sync_names};
+use crate::sys::fs::{Dir, Kind, sync_unless_ordered};
 use crate::sys::random;
 use crate::volume::{State, Volume};
 
@@ -145,7 +145,7 @@ impl Store {
         let dir = outer.dir(volume.incarnation.as_str())?;
         dir.create("1.json", &content(&volume)?, true)?;
         // Also the name of the tree in `new`, which was made before.
-        sync_if_unordered(&[&dir, &outer, &new])?;
+        sync_unless_ordered(&[&dir, &outer, &new])?;
         let volumes = self.volumes()?;
         guard.call().still_wanted(guard.key())?;
         match new.rename(&prepared, &volumes, name.as_str()) {
@@ -203,7 +203,7 @@ impl Store {
                 _ => {}
             }
         }
-        sync_if_unordered(&[&found.dir])?;
+        sync_unless_ordered(&[&found.dir])?;
         Ok(Found { volume: next, generation, ..found })
     }
 
@@ -229,12 +229,10 @@ impl Store {
         }
     }
 
-    /// Waits until every name that was changed so far is on disk. Before a creation or deletion is answered, also
-    /// one that is found done: the call that did it may have died before it came here.
-    pub fn settle(&self, others: &[&Dir]) -> Result<()> {
-        let volumes = self.volumes()?;
-        let all: Vec<&Dir> = others.iter().copied().chain([&volumes]).collect();
-        sync_names(&all)
+    /// Waits until it is on disk which names have records. Before a creation or a deletion is answered, also one
+    /// that is found done: the call that did it may have died before it came here.
+    pub fn settle(&self) -> Result<()> {
+        self.volumes()?.sync()
     }
 
     /// Moves something from `new` to the trash; fine when it is gone.
@@ -279,8 +277,16 @@ impl Store {
         for entry in entries {
             let Some(found) = new.stat_of(&entry)? else { continue };
             let changed = std::time::Duration::from_secs(u64::try_from(found.st_ctime).unwrap_or(0));
-            if now.saturating_sub(changed) < age || self.is_named(&entry)? {
+            if now.saturating_sub(changed) < age {
                 continue;
+            }
+            match self.is_named(&entry) {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(error) => {
+                    tracing::warn!(root = self.root, entry, %error, "kept, since its record can't be read");
+                    continue;
+                }
             }
             tracing::info!(root = self.root, entry, "a creation that never ended goes to the trash");
             self.discard(&entry)?;
@@ -316,12 +322,6 @@ impl Store {
             why: format!("{why}; the same call may be repeated"),
         }
     }
-}
-
-/// Syncs the names in each of `dirs` unless a later sync is enough: see [`sync_names`].
-fn sync_if_unordered(dirs: &[&Dir]) -> Result<()> {
-    let Some(last) = dirs.last() else { return Ok(()) };
-    if last.keeps_order()? { Ok(()) } else { dirs.iter().try_for_each(|dir| dir.sync()) }
 }
 
 fn shown(dir: &Dir, file: &str) -> String {

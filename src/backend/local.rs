@@ -16,7 +16,7 @@ use super::OpenRoot;
 use crate::error::{Error, Result};
 use crate::id::{MAX_ROOT, OWN_DIRECTORY, is_root_name};
 use crate::store::Store;
-use crate::sys::fs::{Dir, sync_names};
+use crate::sys::fs::Dir;
 use crate::sys::mount::Table;
 use crate::sys::random;
 
@@ -159,7 +159,7 @@ impl Root {
         let path = spec.path.display();
         if !spec.plain {
             let mount = Table::read()?.holding(dir)?;
-            if mount.root != Path::new("/") || mount.at != spec.path {
+            if mount.root != Path::new("/") || mount.at != dir.path() {
                 return Err(unusable(format!(
                     "{path} is not the root of a file system (it is {} of the {} mounted at {}): mount the disk, \
                      or say --root {}={path},plain if a plain directory is meant",
@@ -247,7 +247,10 @@ impl Root {
         new.unlink(&temporary)?;
         match linked {
             Err(error) if error.errno() != Some(Errno::EEXIST) => Err(error),
-            _ => sync_names(&[own, parent]),
+            _ => {
+                own.sync()?;
+                parent.sync()
+            }
         }
     }
 }

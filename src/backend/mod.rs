@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::id::RecordName;
 use crate::parameters::OnDelete;
 use crate::store::Store;
-use crate::sys::fs::Dir;
+use crate::sys::fs::{Dir, sync_unless_ordered};
 use crate::sys::mount::Table;
 use crate::sys::random;
 use crate::volume::Volume;
@@ -75,8 +75,9 @@ impl OpenRoot {
     /// Renames the tree of a live record into its place, unless it is there.
     pub fn place(&self, name: &RecordName, volume: &Volume) -> Result<Placement> {
         let renamed = self.parent(&volume.path).and_then(|(parent, last)| {
-            let to = format!("{last}.{}", volume.incarnation);
-            self.store.new_dir()?.rename(Self::new_name(name, volume), &parent, to)
+            let (new, to) = (self.store.new_dir()?, format!("{last}.{}", volume.incarnation));
+            new.rename(Self::new_name(name, volume), &parent, to)?;
+            sync_unless_ordered(&[&parent, &new])
         });
         match renamed {
             Ok(()) => Ok(Placement::Done),
@@ -112,7 +113,8 @@ impl OpenRoot {
         };
         match moved {
             Err(error) if !error.is_gone() => Err(error),
-            _ => Ok(()),
+            // The record is buried after this: data must not come back to its place without one.
+            _ => sync_unless_ordered(&[&parent]),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::store::Found;
 use crate::sys::random;
 use crate::volume::{State, Volume, Wanted};
 
+/// The longest name of a CO, in bytes; the spec's own limit for a text is 128.
+const LONGEST_NAME: usize = 1024;
 /// A list answer stays well below the 4 MiB at which gRPC clients refuse a message.
 const LARGEST_ANSWER: usize = 3 << 20;
 /// Records looked up at once while a list is made.
@@ -64,7 +66,7 @@ pub(super) fn create(
             },
         };
         if open.place(&name, &found.volume)? == Placement::Done {
-            open.store.settle(&[&open.store.new_dir()?, &open.dir])?;
+            open.store.settle()?;
             let volume = messages::volume(driver, &id, Some(&found.volume));
             return Ok(csi::CreateVolumeResponse { volume: Some(volume) });
         }
@@ -114,6 +116,9 @@ fn parse<'a>(
     request: &csi::CreateVolumeRequest,
 ) -> Result<(&'a crate::backend::local::Root, Wanted)> {
     let name = messages::required("name", &request.name)?.to_string();
+    if name.len() > LONGEST_NAME {
+        return Err(Error::invalid("name", format!("is longer than {LONGEST_NAME} bytes")));
+    }
     if request.volume_capabilities.is_empty() {
         return Err(Error::invalid("volume_capabilities", "is missing"));
     }
@@ -181,7 +186,7 @@ pub(super) fn delete(
         finish_deletion(driver, &open, &guard, name, &found)?;
         driver.purge();
     }
-    open.store.settle(&[&open.dir])?;
+    open.store.settle()?;
     gone
 }
 

@@ -1,7 +1,8 @@
 //! Directories by descriptor: confined look-ups, durable writes, listings.
 //!
 //! A [`Dir`] keeps its path only to say it in errors. Everything that has to survive a power cut is synced
-//! by name: a file's content with [`Dir::create`], the names in directories with [`sync_names`].
+//! by name: a file's content with [`Dir::create`], the names in directories with [`Dir::sync`] and
+//! [`sync_unless_ordered`].
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -60,6 +61,14 @@ impl Dir {
         let fd = fcntl::open(path, flags, Mode::empty())
             .map_err(|errno| Error::io(format!("open directory {}", path.display()), errno))?;
         Ok(Self { fd, path: path.to_path_buf() })
+    }
+
+    /// The same directory, under the path by which the kernel's mount table knows it: links on the way resolved.
+    pub fn at_its_real_path(mut self) -> Result<Self> {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        self.path = std::fs::read_link(&link)
+            .map_err(|error| Error::io(format!("resolve {}", self.path.display()), error))?;
+        Ok(self)
     }
 
     /// Where the directory was when it was opened.
@@ -181,7 +190,7 @@ impl Dir {
     }
 
     /// Creates a file that must not exist yet. With `sync` its content is on disk when this returns; its name
-    /// is not: see [`sync_names`].
+    /// is not: see [`Dir::sync`].
     pub fn create(&self, name: &str, content: &[u8], sync: bool) -> Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         let fd =
@@ -293,8 +302,9 @@ impl Dir {
     }
 
     /// Whether the file system's journal keeps the order of names: ext4 and XFS write all metadata through one
-    /// log, so what one fsync(2) waits for includes every change before it. (tmpfs keeps nothing anyhow.)
-    pub fn keeps_order(&self) -> Result<bool> {
+    /// log, so the fsync(2) of a directory includes every change that was made before the directory's own last one.
+    /// (tmpfs keeps nothing anyhow.)
+    fn keeps_order(&self) -> Result<bool> {
         let found =
             statfs::fstatfs(&self.fd).map_err(|e| self.failed("read the file system type of", "")(e))?;
         let ordered = [statfs::EXT4_SUPER_MAGIC, statfs::XFS_SUPER_MAGIC, statfs::TMPFS_MAGIC];
@@ -302,16 +312,13 @@ impl Dir {
     }
 }
 
-/// Waits until the names in all these directories are on disk; they were changed in the order given, the last
-/// one last. On a file system whose journal keeps that order, syncing the last is enough.
-pub fn sync_names(dirs: &[&Dir]) -> Result<()> {
-    let Some((last, earlier)) = dirs.split_last() else { return Ok(()) };
-    if !earlier.is_empty() && !last.keeps_order()? {
-        for dir in earlier {
-            dir.sync()?;
-        }
+/// Waits until the names in these directories are on disk, unless the file system's journal keeps the order of
+/// names anyhow, so that a later sync includes them.
+pub fn sync_unless_ordered(dirs: &[&Dir]) -> Result<()> {
+    match dirs.first() {
+        Some(first) if !first.keeps_order()? => dirs.iter().try_for_each(|dir| dir.sync()),
+        _ => Ok(()),
     }
-    last.sync()
 }
 
 /// The bytes of a name, as the kernel takes them.

@@ -63,3 +63,19 @@ fn data_outlives_the_driver_and_a_reboot() {
     rig.publish(publish(&id, &target)).ok();
     assert_eq!(fs::read_to_string(format!("{target}/file")).unwrap(), "x");
 }
+
+#[test]
+fn modes_hold_on_a_root_that_is_reached_through_a_link() {
+    let mut rig = Rig::new();
+    let link = rig.scratch().join("link");
+    std::os::unix::fs::symlink("root", &link).unwrap();
+    rig.set_roots(&[format!("main={}", link.display())]);
+    rig.restart();
+    let mode = berth::csi::volume_capability::access_mode::Mode::SingleNodeSingleWriter;
+    let id = rig.create(create("a").mode(mode)).id();
+    let (one, two) = (rig.target("one"), rig.target("two"));
+    rig.publish(publish(&id, &one).mode(mode)).ok();
+    rig.publish(publish(&id, &one).mode(mode)).ok();
+    rig.publish(publish(&id, &two).mode(mode)).fails(Code::FailedPrecondition, &one);
+    rig.delete(&id).fails(Code::FailedPrecondition, &one);
+}
