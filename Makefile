@@ -1,0 +1,51 @@
+# What a developer runs; CONTRIBUTING.md says when. Everything here works as root and as an unprivileged user.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.PHONY: help demo check test bench conformance needs lint rust go
+
+# Tests mount, and nobody else shall see it: as root each test thread makes a mount namespace of its own, for
+# everybody else the whole test program runs in one where it may mount.
+ifneq ($(shell id -u),0)
+check test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := unshare --user --map-root-user --mount --propagation private
+check test: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := unshare --user --map-root-user --mount --propagation private
+endif
+
+# The Go that is here: none is fetched in its place.
+export GOTOOLCHAIN := local
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Berth at work, in seconds: volumes, pods, access modes, a restart
+	cargo build --locked --example demo
+	cargo run --locked --quiet --example demo
+
+check: lint rust ## while you work: formatting, lints, all tests in Rust
+
+test: needs lint rust go conformance ## everything, after installing what it needs; what has to pass before a merge
+
+bench: ## the load generator: a table, and its figures as JSON
+	cargo bench --locked --bench load
+
+conformance: ## the official csi-sanity against the debug build
+	cargo build --locked
+	tests/conformance/run "$${CARGO_TARGET_DIR:-target}/debug/berth" local
+
+needs:
+	tests/needs
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+rust:
+	cargo test --locked --no-fail-fast
+
+go:
+	@unformatted=$$(gofmt -l tests); [ -z "$$unformatted" ] || { echo "run gofmt -w $$unformatted"; exit 1; }
+	go vet -C tests/conformance ./...
+	go vet -C tests/proto ./...
+	go test -C tests/proto -count=1 ./...
