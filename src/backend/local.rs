@@ -106,8 +106,9 @@ impl Root {
     pub fn open(&self) -> Result<OpenRoot> {
         let unusable = |why: String| Error::RootUnusable { root: self.spec.name.clone(), why };
         let path = &self.spec.path;
-        let dir =
-            Dir::open(path).map_err(|error| unusable(format!("{error}: is the disk mounted there?")))?;
+        let dir = Dir::open(path)
+            .and_then(Dir::at_its_real_path)
+            .map_err(|error| unusable(format!("{error}: is the disk mounted there?")))?;
         let found = dir.stat()?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let known =
