@@ -137,28 +137,34 @@ impl Store {
     /// ABORTED when another call has created that name meanwhile, or the caller gave up.
     pub fn born(&self, guard: &Guard<'_>, name: &RecordName, volume: Volume) -> Result<Found> {
         self.check(guard, name);
-        let new = self.new_dir()?;
         let prepared = format!("{name}.{}.record", volume.incarnation);
-        new.mkdir(&prepared)?;
-        let outer = new.dir(&prepared)?;
+        let born = self.prepare(&prepared, &volume).and_then(|new| {
+            let volumes = self.volumes()?;
+            guard.call().still_wanted(guard.key())?;
+            new.rename(&prepared, &volumes, name.as_str())?;
+            volumes.dir(format!("{name}/{}", volume.incarnation))
+        });
+        match born {
+            Ok(dir) => Ok(Found { volume, name: name.clone(), generation: 1, dir }),
+            Err(error) => {
+                self.discard(&prepared)?;
+                let taken = matches!(error.errno(), Some(Errno::ENOTEMPTY | Errno::EEXIST));
+                Err(if taken { self.beaten(name, "another call created it first") } else { error })
+            }
+        }
+    }
+
+    /// Writes a first generation out of sight, whole and on disk.
+    fn prepare(&self, entry: &str, volume: &Volume) -> Result<Dir> {
+        let new = self.new_dir()?;
+        new.mkdir(entry)?;
+        let outer = new.dir(entry)?;
         outer.mkdir(volume.incarnation.as_str())?;
         let dir = outer.dir(volume.incarnation.as_str())?;
-        dir.create("1.json", &content(&volume)?, true)?;
+        dir.create("1.json", &content(volume)?, true)?;
         // Also the name of the tree in `new`, which was made before.
         sync_unless_ordered(&[&dir, &outer, &new])?;
-        let volumes = self.volumes()?;
-        guard.call().still_wanted(guard.key())?;
-        match new.rename(&prepared, &volumes, name.as_str()) {
-            Ok(()) => {
-                let dir = volumes.dir(format!("{name}/{}", volume.incarnation))?;
-                Ok(Found { volume, name: name.clone(), generation: 1, dir })
-            }
-            Err(error) if matches!(error.errno(), Some(Errno::ENOTEMPTY | Errno::EEXIST)) => {
-                self.discard(&prepared)?;
-                Err(self.beaten(name, "another call created it first"))
-            }
-            Err(error) => Err(error),
-        }
+        Ok(new)
     }
 
     /// Makes `next` the generation after `found`.
