@@ -13,19 +13,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use berth::csi::controller_client::ControllerClient;
-use berth::csi::identity_client::IdentityClient;
-use berth::csi::node_client::NodeClient;
-use berth::csi::*;
+use berth::csi::ProbeRequest;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tonic::transport::{Channel, Endpoint};
 pub use tonic::{Code, Status};
 
+mod client;
 mod requests;
+mod table;
+pub use client::*;
 pub use requests::*;
+pub use table::*;
 
 /// A directory, a driver that serves it, and a client.
 pub struct Rig {
@@ -33,79 +33,7 @@ pub struct Rig {
     roots: Vec<String>,
     node_id: String,
     driver: Option<Child>,
-    runtime: tokio::runtime::Runtime,
-    channel: Option<Channel>,
-}
-
-/// An answer, waiting to be judged.
-pub struct Answer<T> {
-    rpc: &'static str,
-    result: Result<T, Status>,
-}
-
-impl<T: std::fmt::Debug> Answer<T> {
-    /// It has to be OK.
-    #[track_caller]
-    pub fn ok(self) -> T {
-        match self.result {
-            Ok(answer) => answer,
-            Err(status) => panic!("{} failed: {:?}: {}", self.rpc, status.code(), status.message()),
-        }
-    }
-
-    /// It has to fail with this code and a message that has these words.
-    #[track_caller]
-    pub fn fails(self, code: Code, words: &str) -> String {
-        match self.result {
-            Ok(answer) => panic!("{} was to fail with {code:?} ({words}) and answered {answer:?}", self.rpc),
-            Err(status) => {
-                assert_eq!(status.code(), code, "{}: {}", self.rpc, status.message());
-                assert!(status.message().contains(words), "{words:?} is not in {:?}", status.message());
-                status.message().to_string()
-            }
-        }
-    }
-
-    /// Either way.
-    pub fn result(self) -> Result<T, Status> {
-        self.result
-    }
-}
-
-impl Answer<CreateVolumeResponse> {
-    /// The id of the volume, which has to have been created.
-    #[track_caller]
-    pub fn id(self) -> String {
-        self.ok().volume.expect("CreateVolume answers with a volume").volume_id
-    }
-}
-
-/// Each RPC as a method: `rig.create(request)` gives an [`Answer`].
-macro_rules! calls {
-    ($($name:ident, $client:ident, $rpc:ident, $request:ty, $response:ty;)*) => {
-        impl Rig {
-            $(pub fn $name(&mut self, request: $request) -> Answer<$response> {
-                let channel = self.channel();
-                let result = self.runtime.block_on(async { $client::new(channel).$rpc(request).await });
-                Answer { rpc: stringify!($rpc), result: result.map(tonic::Response::into_inner) }
-            })*
-        }
-    };
-}
-
-calls! {
-    create, ControllerClient, create_volume, CreateVolumeRequest, CreateVolumeResponse;
-    delete_volume, ControllerClient, delete_volume, DeleteVolumeRequest, DeleteVolumeResponse;
-    validate, ControllerClient, validate_volume_capabilities, ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse;
-    list, ControllerClient, list_volumes, ListVolumesRequest, ListVolumesResponse;
-    get_volume, ControllerClient, controller_get_volume, ControllerGetVolumeRequest, ControllerGetVolumeResponse;
-    capacity, ControllerClient, get_capacity, GetCapacityRequest, GetCapacityResponse;
-    publish, NodeClient, node_publish_volume, NodePublishVolumeRequest, NodePublishVolumeResponse;
-    unpublish_volume, NodeClient, node_unpublish_volume, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse;
-    stats, NodeClient, node_get_volume_stats, NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse;
-    expand, NodeClient, node_expand_volume, NodeExpandVolumeRequest, NodeExpandVolumeResponse;
-    node_info, NodeClient, node_get_info, NodeGetInfoRequest, NodeGetInfoResponse;
-    probe, IdentityClient, probe, ProbeRequest, ProbeResponse;
+    client: Option<Client>,
 }
 
 impl Rig {
@@ -128,8 +56,7 @@ impl Rig {
         for directory in ["root", "targets"] {
             fs::create_dir(scratch.path().join(directory)).unwrap();
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { scratch, roots: Vec::new(), node_id: "node-1".into(), driver: None, runtime, channel: None }
+        Self { scratch, roots: Vec::new(), node_id: "node-1".into(), driver: None, client: None }
     }
 
     /// The directory that all of this test's files lie in.
@@ -205,11 +132,11 @@ impl Rig {
     pub fn start_under(&mut self, wrapper: &[&str]) {
         let mut command = self.command(wrapper, "csi.sock");
         self.driver = Some(command.spawn().unwrap());
-        self.channel = None;
+        self.client = None;
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.probe(ProbeRequest {}).result.is_err() {
+        while self.probe(ProbeRequest {}).result().is_err() {
             assert!(Instant::now() < deadline, "the driver did not start:\n{}", self.log());
-            self.channel = None;
+            self.client = None;
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -220,7 +147,7 @@ impl Rig {
             let _ = driver.kill();
             let _ = driver.wait();
         }
-        self.channel = None;
+        self.client = None;
     }
 
     /// Whether the driver process still runs.
@@ -234,7 +161,7 @@ impl Rig {
             kill(Pid::from_raw(driver.id().cast_signed()), Signal::SIGTERM).unwrap();
             driver.wait().unwrap();
         }
-        self.channel = None;
+        self.client = None;
     }
 
     /// kill -9 and a new process.
@@ -261,41 +188,14 @@ impl Rig {
         text
     }
 
-    /// A connection of its own, for calls from other threads.
-    pub fn connect(&self) -> Channel {
-        let endpoint = format!("unix://{}", self.scratch().join("csi.sock").display());
-        Endpoint::from_shared(endpoint).unwrap().connect_lazy()
+    /// A client of its own, for calls from another thread.
+    pub fn client(&self) -> Client {
+        Client::of(&self.scratch().join("csi.sock"))
     }
 
-    fn channel(&mut self) -> Channel {
-        if self.channel.is_none() {
-            let _in_runtime = self.runtime.enter();
-            self.channel = Some(self.connect());
-        }
-        self.channel.clone().unwrap()
-    }
-
-    /// DeleteVolume by id alone.
-    pub fn delete(&mut self, id: &str) -> Answer<DeleteVolumeResponse> {
-        self.delete_volume(DeleteVolumeRequest { volume_id: id.into(), ..Default::default() })
-    }
-
-    /// NodeUnpublishVolume by id and target.
-    pub fn unpublish(&mut self, id: &str, target: &str) -> Answer<NodeUnpublishVolumeResponse> {
-        self.unpublish_volume(NodeUnpublishVolumeRequest { volume_id: id.into(), target_path: target.into() })
-    }
-
-    /// The ids of all volumes, page by page.
-    pub fn list_ids(&mut self, page: i32) -> Vec<String> {
-        let (mut ids, mut token) = (Vec::new(), String::new());
-        loop {
-            let answer = self.list(ListVolumesRequest { max_entries: page, starting_token: token }).ok();
-            ids.extend(answer.entries.into_iter().map(|entry| entry.volume.unwrap().volume_id));
-            token = answer.next_token;
-            if token.is_empty() {
-                return ids;
-            }
-        }
+    /// A second driver process on the same roots and the same run directory.
+    pub fn another_driver(&self) -> Another {
+        Another::start(self.command(&[], "another.sock"), &self.scratch().join("another.sock"))
     }
 
     /// All mounts at a path, as the kernel tells; the one that hides the others last.
@@ -351,28 +251,6 @@ impl Drop for Rig {
             umount2(mount.at.as_str(), MntFlags::MNT_DETACH).unwrap();
         }
     }
-}
-
-/// A line of the mount table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// Which directory of its file system is mounted.
-    pub root: String,
-    /// Where.
-    pub at: String,
-    /// The options of the mount.
-    pub options: Vec<String>,
-}
-
-fn mounts() -> Vec<Mount> {
-    let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-    let parse = |line: &str| {
-        let fields: Vec<_> = line.split(' ').collect();
-        let text = |field: &str| field.replace("\\040", " ");
-        let options = fields[5].split(',').map(str::to_string).collect();
-        Mount { root: text(fields[3]), at: text(fields[4]), options }
-    };
-    table.lines().map(parse).collect()
 }
 
 fn sys_mount_private() {
