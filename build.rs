@@ -19,7 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let secret =
         pool.get_extension_by_name("csi.v1.csi_secret").ok_or("csi.proto defines the option csi_secret")?;
     let is_secret = |field: &FieldDescriptor| {
-        matches!(field.options().get_extension(&secret).as_ref(), Value::Bool(true))
+        // Mount flags are not marked, but the standard says that they may hold credentials.
+        field.full_name() == "csi.v1.VolumeCapability.MountVolume.mount_flags"
+            || matches!(field.options().get_extension(&secret).as_ref(), Value::Bool(true))
     };
     let (names, code) = redacted_debug(&pool, is_secret)?;
     fs::write(out.join("redacted.rs"), code)?;
@@ -43,15 +45,15 @@ fn redacted_debug(
         if !message.fields().any(|f| is_secret(&f)) {
             continue;
         }
-        if message.oneofs().next().is_some() || message.parent_message().is_some() {
-            return Err(
-                format!("{}: a secret in a nested message or beside a oneof", message.full_name()).into()
-            );
+        let outer = message.parent_message();
+        if message.oneofs().next().is_some() || outer.as_ref().is_some_and(|o| o.parent_message().is_some()) {
+            return Err(format!("{}: a secret too deep, or beside a oneof", message.full_name()).into());
         }
+        let module = outer.map(|outer| snake_case(outer.name()) + "::").unwrap_or_default();
         names.push(message.full_name().to_string());
         writeln!(
             code,
-            "impl ::core::fmt::Debug for {0} {{\n    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {{\n        f.debug_struct(\"{0}\")",
+            "impl ::core::fmt::Debug for {module}{0} {{\n    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {{\n        f.debug_struct(\"{0}\")",
             message.name()
         )?;
         for field in message.fields() {
@@ -68,4 +70,16 @@ fn redacted_debug(
         writeln!(code, "            .finish()\n    }}\n}}")?;
     }
     Ok((names, code))
+}
+
+/// How prost calls the module of what is nested in a message.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(c.to_lowercase());
+    }
+    snake
 }
