@@ -126,7 +126,8 @@ impl Waiting {
         if message.is_empty() {
             tracing::info!(rpc, volume, code, millis);
         } else {
-            tracing::info!(rpc, volume, code, millis, message);
+            // A field, not the event's message: that is written as it is, and a name may hold a newline.
+            tracing::info!(rpc, volume, code, millis, error = message);
         }
     }
 }

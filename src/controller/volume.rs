@@ -167,6 +167,9 @@ pub(super) fn delete(
     let name = match &id.handle {
         Handle::Made(name) => name,
         Handle::Adopted { path, .. } => {
+            if let Err(Error::NotFound { .. }) = root.open()?.adopted(path) {
+                return gone;
+            }
             let why = format!(
                 "{path} of root {} existed before Berth and is never deleted: use the reclaim policy Retain",
                 root.spec.name

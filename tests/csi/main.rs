@@ -6,5 +6,7 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod access;
+mod ids;
 mod lifecycle;
+mod names;
 mod rig;

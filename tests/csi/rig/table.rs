@@ -67,6 +67,18 @@ impl Rig {
         lines.extend(own.map(|mount| format!("{mount:?}")));
         lines
     }
+
+    /// A call, or several, that may change nothing that lasts; gives what it gives.
+    #[track_caller]
+    pub fn unchanged<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.snapshot();
+        let answer = call(self);
+        let after = self.snapshot();
+        let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+        let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        assert!(gone.is_empty() && new.is_empty(), "gone: {gone:#?}\nnew: {new:#?}");
+        answer
+    }
 }
 
 fn walk(directory: &Path, device: u64, lines: &mut Vec<String>) {
