@@ -11,6 +11,8 @@ use berth::server::{self, Service, Socket};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// A CSI driver for directories whose access modes are true.
 ///
@@ -93,14 +95,13 @@ fn main() -> ExitCode {
 }
 
 fn log_to_stderr(format: LogFormat, level: LevelFilter) {
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(level);
+    // The transport below would log every frame, and what passes in it.
+    let ours = tracing_subscriber::registry().with(Targets::new().with_target("berth", level));
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => ours.with(lines).init(),
+        LogFormat::Json => ours.with(lines.json().flatten_event(true)).init(),
     }
 }
 

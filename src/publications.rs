@@ -156,10 +156,10 @@ impl Notes {
     }
 
     /// What is noted of a target, and whether it was confirmed; nothing for a note that can't be read or is of
-    /// another target.
+    /// another target. A confirmed note beside one that is not is older: its mount was removed by other hands.
     pub fn find(&self, volume: &str, target_path: &str) -> Option<(Note, bool)> {
         let dir = Dir::open(&self.of_volume(volume)).ok()?;
-        [CONFIRMED, ATTACHING].into_iter().find_map(|state| {
+        [ATTACHING, CONFIRMED].into_iter().find_map(|state| {
             let text = dir.read(&format!("{}.{state}", hash(target_path))).ok()?;
             let note: Note = serde_json::from_slice(&text).ok()?;
             let same = note.format == FORMAT && note.volume == volume && note.target_path == target_path;

@@ -10,3 +10,4 @@ mod ids;
 mod lifecycle;
 mod names;
 mod rig;
+mod state;

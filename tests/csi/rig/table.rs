@@ -55,12 +55,13 @@ fn unescape(field: &str) -> String {
 
 impl Rig {
     /// All that a call could have changed, as lines: the root and its records, the targets and the notes, the mounts. What
-    /// waits for its purge is left out, and nothing is looked at through a mount at a target.
+    /// waits for its purge and directories for notes are left out, and nothing is looked at through a mount at a target.
     pub fn snapshot(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for place in [self.root(), self.scratch().join("targets"), self.run_dir()] {
-            if place.exists() {
-                walk(&place, fs::metadata(&place).unwrap().dev(), &mut lines);
+        let targets = self.scratch().join("targets");
+        for (place, directories) in [(self.root(), true), (targets, true), (self.run_dir(), false)] {
+            if let Ok(found) = fs::metadata(&place) {
+                walk(&place, found.dev(), directories, &mut lines);
             }
         }
         let own = mounts().into_iter().filter(|mount| Path::new(&mount.at).starts_with(self.scratch()));
@@ -73,24 +74,33 @@ impl Rig {
     pub fn unchanged<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.snapshot();
         let answer = call(self);
+        self.is_as(&before);
+        answer
+    }
+
+    /// Everything has to be as it was when the snapshot was taken.
+    #[track_caller]
+    pub fn is_as(&self, before: &[String]) {
         let after = self.snapshot();
         let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
         let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
         assert!(gone.is_empty() && new.is_empty(), "gone: {gone:#?}\nnew: {new:#?}");
-        answer
+        assert_eq!(after.len(), before.len(), "{after:#?}");
     }
 }
 
-fn walk(directory: &Path, device: u64, lines: &mut Vec<String>) {
+fn walk(directory: &Path, device: u64, directories: bool, lines: &mut Vec<String>) {
     let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         let found = fs::symlink_metadata(&path).unwrap();
         let shown = format!("{} {:o} {}:{}", path.display(), found.mode(), found.uid(), found.gid());
         if found.is_dir() {
-            lines.push(shown);
+            if directories {
+                lines.push(shown);
+            }
             if found.dev() == device && !path.ends_with(".berth/trash") {
-                walk(&path, device, lines);
+                walk(&path, device, directories, lines);
             }
         } else if found.is_symlink() {
             lines.push(format!("{shown} -> {}", fs::read_link(&path).unwrap().display()));
