@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main                       flags, log, the process
-//! server identity            the edge: the socket, async to blocking, deadlines, the request log, panics, the end
+//! server socket identity     the edge: the socket, async to blocking, deadlines, the request log, panics, the end
 //! controller/ node/          one function for each RPC; they read top to bottom
 //! messages                   what several RPCs read from messages or write into them
 //! driver                     what every RPC may touch
@@ -55,6 +55,7 @@ mod node;
 pub mod parameters;
 pub mod publications;
 pub mod server;
+pub mod socket;
 pub mod store;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -5,20 +5,12 @@
 //! thread keeps its guard, wins nothing more, and finishes what it has won.
 
 use std::fmt;
-use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
-use nix::sys::stat::{Mode, fchmod};
-use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Request, Response, Status};
 
@@ -26,6 +18,7 @@ use crate::csi;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::guard::Call;
+use crate::socket::Socket;
 
 /// Below the shortest deadline of a CO (10 s, the external-provisioner's default), so that the CO hears ABORTED
 /// rather than guess.
@@ -73,6 +66,7 @@ impl fmt::Display for Service {
 pub(crate) struct Edge {
     driver: Arc<Driver>,
     controller: bool,
+    deadline: Duration,
 }
 
 /// What a request is about, for the log.
@@ -169,13 +163,14 @@ impl Edge {
                 .map_err(|_| Status::internal(format!("{rpc} panicked: this is a bug in Berth, see its log")))
                 .and_then(|answer| answer.map_err(Status::from))
         });
-        let answer = match tokio::time::timeout(DEADLINE, work).await {
+        let answer = match tokio::time::timeout(self.deadline, work).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(stopped)) => Err(Status::internal(format!("{rpc} was stopped: {stopped}"))),
             Err(_) => {
                 waiting.call.give_up();
                 Err(Status::aborted(format!(
-                    "{rpc} is still at work after {DEADLINE:?}; the same call may be repeated"
+                    "{rpc} is still at work after {:?}; the same call may be repeated",
+                    self.deadline
                 )))
             }
         };
@@ -197,97 +192,6 @@ impl Edge {
     }
 }
 
-/// A socket that is ours alone: bound, with a lock beside it that ends with the process.
-#[derive(Debug)]
-pub struct Socket {
-    listener: UnixListener,
-    path: PathBuf,
-    inode: u64,
-    /// Held until the end: who has it may take over what lies at the path.
-    _lock: File,
-    lock_path: PathBuf,
-}
-
-impl Socket {
-    /// Binds `unix:///path`. What a dead process left there is taken over; a live one's is refused.
-    ///
-    /// # Errors
-    /// Says why: the endpoint is no unix socket, the path is too long or taken.
-    pub fn bind(endpoint: &str) -> Result<Self> {
-        let invalid = |why: String| Error::invalid("--endpoint", why);
-        let path =
-            endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
-        if !path.starts_with('/') {
-            return Err(invalid(format!("{endpoint:?} is no unix socket: say unix:///run/berth/csi.sock")));
-        }
-        let path = PathBuf::from(path);
-        let address = UnixAddr::new(&path).map_err(|error| {
-            invalid(format!("{}: {error} (a socket's path has 107 bytes at most)", path.display()))
-        })?;
-        let failed = |doing: &str, error: io::Error| Error::io(format!("{doing} {}", path.display()), error);
-        let (lock, lock_path) = Self::lock(&path)?;
-        match std::fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("look at", error)),
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(invalid(format!("{} exists and is no socket: remove it", path.display())));
-            }
-            Ok(_) => match UnixStream::connect(&path) {
-                Ok(_) => {
-                    return Err(invalid(format!("another process serves {}: stop it first", path.display())));
-                }
-                Err(_) => {
-                    std::fs::remove_file(&path).map_err(|error| failed("remove the stale socket", error))?
-                }
-            },
-        }
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)
-            .map_err(|e| failed("open", e.into()))?;
-        // Before it is bound: the name is born with this mode, at no moment with another.
-        fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| failed("set the mode of", e.into()))?;
-        bind(fd.as_raw_fd(), &address).map_err(|e| failed("bind", e.into()))?;
-        Backlog::new(1024)
-            .and_then(|backlog| listen(&fd, backlog))
-            .map_err(|e| failed("listen on", e.into()))?;
-        let inode = std::fs::symlink_metadata(&path).map_err(|error| failed("look at", error))?.ino();
-        let listener = UnixListener::from_std(fd.into()).map_err(|error| failed("listen on", error))?;
-        Ok(Self { listener, path, inode, _lock: lock, lock_path })
-    }
-
-    /// Takes the lock beside the socket, so that of two processes that start at once one is refused.
-    fn lock(path: &Path) -> Result<(File, PathBuf)> {
-        let mut lock_path = path.as_os_str().to_os_string();
-        lock_path.push(".lock");
-        let lock_path = PathBuf::from(lock_path);
-        let failed = |error: io::Error| Error::io(format!("lock {}", lock_path.display()), error);
-        loop {
-            let file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&lock_path)
-                .map_err(failed)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::invalid(
-                        "--endpoint",
-                        format!("another process serves {}: stop it first", path.display()),
-                    ));
-                }
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
-            // Its last holder may have removed it between the two steps: then it is the lock of nothing.
-            let ours = file.metadata().map_err(failed)?.ino();
-            if std::fs::metadata(&lock_path).is_ok_and(|found| found.ino() == ours) {
-                return Ok((file, lock_path));
-            }
-        }
-    }
-}
-
 /// Serves the driver until `stop` ends, and for a bounded time after that.
 ///
 /// # Errors
@@ -299,8 +203,8 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let has = |service: Service| services.contains(&service);
-    let edge = Edge { driver, controller: has(Service::Controller) };
-    let Socket { listener, path, inode, _lock, lock_path } = socket;
+    let edge = Edge { driver, controller: has(Service::Controller), deadline: DEADLINE };
+    let Socket { listener, claim } = socket;
     let (told, heard) = tokio::sync::oneshot::channel::<()>();
     let server = tonic::transport::Server::builder()
         .add_service(csi::identity_server::IdentityServer::new(edge.clone()))
@@ -326,14 +230,123 @@ pub async fn serve(
             }
         }
     };
-    // Only if it is still ours: a process that follows may have bound the path already.
-    if std::fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode) {
-        let _ = std::fs::remove_file(&path);
-    }
-    let _ = std::fs::remove_file(&lock_path);
+    drop(claim);
     match ended {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Error::io("serve", io::Error::other(error))),
         Err(error) => Err(Error::io("serve", io::Error::other(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::driver::Config;
+
+    /// An edge with a deadline that a test can wait for, and a driver whose one root is never touched.
+    fn edge(scratch: &tempfile::TempDir) -> Edge {
+        let config = Config { driver_name: "test".into(), node_id: "n".into(), max_volumes: 0 };
+        let root = "main=/nonexistent,plain".parse().unwrap();
+        let driver = Driver::new(config, vec![root], scratch.path()).unwrap();
+        Edge { driver, controller: true, deadline: Duration::from_millis(200) }
+    }
+
+    /// Runs a test on a runtime as the process has it.
+    fn at_the_edge<F: Future<Output = ()>>(test: impl FnOnce(Edge) -> F) {
+        let scratch = tempfile::tempdir().unwrap();
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(test(edge(&scratch)));
+    }
+
+    fn probe() -> Request<csi::ProbeRequest> {
+        Request::new(csi::ProbeRequest {})
+    }
+
+    /// Works until the call is given up, then says what `still_wanted` told.
+    fn until_given_up(
+        said: mpsc::Sender<Result<()>>,
+    ) -> impl FnOnce(&Driver, &Call, csi::ProbeRequest) -> Result<()> {
+        move |_, call, _| {
+            let began = Instant::now();
+            while call.still_wanted("x").is_ok() && began.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let _ = said.send(call.still_wanted("x"));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_internal_for_that_call_alone() {
+        at_the_edge(|edge| async move {
+            let (go_on, wait) = mpsc::channel::<()>();
+            let other = {
+                let edge = edge.clone();
+                tokio::spawn(async move {
+                    edge.run("Other", probe(), move |_, _, _| Ok(wait.recv().is_ok())).await
+                })
+            };
+            let panics = |driver: &Driver, call: &Call, _: csi::ProbeRequest| -> Result<()> {
+                let _guard = driver.guards.acquire(call, "main/a".into())?;
+                panic!("on purpose");
+            };
+            let status = edge.run("Panics", probe(), panics).await.unwrap_err();
+            assert_eq!(status.code(), Code::Internal);
+            assert!(status.message().contains("Panics panicked"), "{status}");
+            // The call that was at work beside it goes on, and the guard that it held is the next one's.
+            go_on.send(()).unwrap();
+            assert!(other.await.unwrap().unwrap().into_inner());
+            let next = |driver: &Driver, call: &Call, _: csi::ProbeRequest| -> Result<()> {
+                driver.guards.acquire(call, "main/a".into()).map(drop)
+            };
+            edge.run("Next", probe(), next).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_call_beyond_its_deadline_is_answered_aborted_and_told_to_win_nothing_more() {
+        at_the_edge(|edge| async move {
+            let (said, heard) = mpsc::channel();
+            let status = edge.run("Slow", probe(), until_given_up(said)).await.unwrap_err();
+            assert_eq!(status.code(), Code::Aborted);
+            assert!(status.message().contains("still at work"), "{status}");
+            assert!(heard.recv().unwrap().is_err());
+        });
+    }
+
+    #[test]
+    fn a_call_whose_client_went_away_runs_to_its_end_and_is_told_to_win_nothing_more() {
+        at_the_edge(|edge| async move {
+            let (said, heard) = mpsc::channel();
+            let call = edge.run("Slow", probe(), until_given_up(said));
+            assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
+            assert!(heard.recv().unwrap().is_err());
+        });
+    }
+
+    #[test]
+    fn a_call_in_time_is_wanted_to_its_end() {
+        at_the_edge(|edge| async move {
+            edge.run("Quick", probe(), |_, call, _| call.still_wanted("x")).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_long_message_is_cut_to_what_a_header_can_carry() {
+        at_the_edge(|edge| async move {
+            let long = |_: &Driver, _: &Call, _: csi::ProbeRequest| -> Result<()> {
+                Err(Error::invalid("name", "\u{1F6A2}".repeat(5000)))
+            };
+            let status = edge.run("Long", probe(), long).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert!(status.message().starts_with("name: "), "{status}");
+            assert!(status.message().len() <= LONGEST_MESSAGE + 10, "{}", status.message().len());
+        });
     }
 }

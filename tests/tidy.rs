@@ -24,9 +24,10 @@ const BELOW: &[&str] = &[
 /// What each module may name, from top to bottom. A folder stands for its files, and a file's own row comes before its folder's.
 /// Crates are listed as well where a border runs: gRPC at the edge, and async with it.
 const MAY_NAME: &[(&str, &[&[&str]])] = &[
-    ("main", &[&["backend", "driver", "error", "server", "tokio"]]),
+    ("main", &[&["backend", "driver", "error", "server", "socket", "tokio"]]),
     ("lib", &[]),
-    ("server", &[&["csi", "driver", "error", "guard", "tokio", "tokio_stream", "tonic"]]),
+    ("server", &[&["csi", "driver", "error", "guard", "socket", "tokio", "tokio_stream", "tonic"]]),
+    ("socket", &[&["error", "tokio"]]),
     ("identity", &[&["csi", "server", "tonic"]]),
     ("controller/mod", &[&["csi", "server", "tonic"]]),
     ("controller", &[BELOW]),

@@ -1,0 +1,145 @@
+//! The socket: private from its first moment, and ours alone.
+//!
+//! A lock beside it decides between processes that start at once, and ends with its process, whatever kills it. So
+//! whoever has the lock may take over a socket that nobody listens at.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::stat::{Mode, fchmod};
+use tokio::net::UnixListener;
+
+use crate::error::{Error, Result};
+
+/// A socket that listens; its file and its lock's go with it.
+#[derive(Debug)]
+pub struct Socket {
+    pub(crate) listener: UnixListener,
+    pub(crate) claim: Claim,
+}
+
+/// What lies at a socket's path, and the right to it.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _socket: Name,
+    _lock: Lock,
+}
+
+/// A lock file, locked until the end.
+#[derive(Debug)]
+struct Lock {
+    _name: Name,
+    _file: File,
+}
+
+/// A file of ours, removed in the end if it is still ours: others may have cleared the path and made it theirs.
+#[derive(Debug)]
+struct Name {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Socket {
+    /// Binds `unix:///path`. What a dead process left there is taken over; a live one's is refused.
+    ///
+    /// # Errors
+    /// Says why: the endpoint is no unix socket, the path is too long or taken.
+    pub fn bind(endpoint: &str) -> Result<Self> {
+        let path =
+            endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
+        if !path.starts_with('/') {
+            return Err(invalid(format!("{endpoint:?} is no unix socket: say unix:///run/berth/csi.sock")));
+        }
+        let path = PathBuf::from(path);
+        let address = UnixAddr::new(&path).map_err(|error| {
+            invalid(format!("{}: {error} (a socket's path has 107 bytes at most)", path.display()))
+        })?;
+        let failed = |doing: &str, error: io::Error| Error::io(format!("{doing} {}", path.display()), error);
+        let lock = Lock::take(&path)?;
+        clear(&path)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+            .map_err(|e| failed("open", e.into()))?;
+        // Before it is bound: the name is born with this mode, at no moment with another.
+        fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| failed("set the mode of", e.into()))?;
+        bind(fd.as_raw_fd(), &address).map_err(|e| failed("bind", e.into()))?;
+        let inode = std::fs::symlink_metadata(&path).map_err(|error| failed("look at", error))?.ino();
+        let claim = Claim { _socket: Name { path: path.clone(), inode }, _lock: lock };
+        Backlog::new(1024)
+            .and_then(|backlog| listen(&fd, backlog))
+            .map_err(|e| failed("listen on", e.into()))?;
+        let listener = UnixListener::from_std(fd.into()).map_err(|error| failed("listen on", error))?;
+        Ok(Self { listener, claim })
+    }
+}
+
+/// Clears the path of what a dead process left. Anything that is no socket, or that somebody listens at, stays.
+fn clear(path: &Path) -> Result<()> {
+    let failed = |doing: &str, error: io::Error| Error::io(format!("{doing} {}", path.display()), error);
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("look at", error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(invalid(format!("{} exists and is no socket: remove it", path.display())));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(taken(path)),
+        // The one answer that says that nobody is there; a socket of another type is somebody's too.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(|error| failed("remove the stale socket", error))
+        }
+        Err(error) => Err(failed("connect to the socket that exists already:", error)),
+    }
+}
+
+impl Lock {
+    /// Takes the lock beside the socket, so that of two processes that start at once one is refused.
+    fn take(socket: &Path) -> Result<Self> {
+        let mut path = socket.as_os_str().to_os_string();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let failed = |error: io::Error| Error::io(format!("lock {}", path.display()), error);
+        loop {
+            let file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(taken(socket)),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            // Its last holder may have removed it between the two steps: then it is the lock of nothing.
+            let inode = file.metadata().map_err(failed)?.ino();
+            if std::fs::metadata(&path).is_ok_and(|found| found.ino() == inode) {
+                return Ok(Self { _name: Name { path, inode }, _file: file });
+            }
+        }
+    }
+}
+
+fn taken(path: &Path) -> Error {
+    invalid(format!("another process serves {}: stop it first", path.display()))
+}
+
+fn invalid(why: String) -> Error {
+    Error::invalid("--endpoint", why)
+}
