@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::id::check_path;
+use crate::id::check_new_path;
 
 /// What the sidecars add to parameters, volume contexts and the like; never compared, never recorded.
 pub const SIDECAR_PREFIX: &str = "csi.storage.k8s.io/";
@@ -153,7 +153,7 @@ fn expand(template: &str, parameters: &HashMap<String, String>) -> Result<String
         rest = &rest[end..];
     }
     path.push_str(rest);
-    check_path(&path)?;
+    check_new_path(&path)?;
     Ok(path)
 }
 

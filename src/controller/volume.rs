@@ -7,7 +7,7 @@ use crate::csi;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::guard::{Call, Guard};
-use crate::id::{Handle, Incarnation, RecordName, VolumeId, check_path};
+use crate::id::{Handle, Incarnation, RecordName, VolumeId, check_new_path};
 use crate::messages;
 use crate::parameters::Parameters;
 use crate::store::Found;
@@ -150,7 +150,7 @@ fn parse<'a>(
         Some(path) => path,
         None => RecordName::of(&name).as_str().to_string(),
     };
-    check_path(&path).map_err(|why| Error::invalid("name", why))?;
+    check_new_path(&path).map_err(|why| Error::invalid("name", why))?;
     let Parameters { owner, on_delete, asked, .. } = parameters;
     Ok((root, Wanted { name, required_bytes, limit_bytes, modes, path, owner, on_delete, parameters: asked }))
 }
