@@ -141,15 +141,15 @@ impl Notes {
         Ok(others)
     }
 
-    /// Whether anything is noted of a target, for whichever volume.
-    pub fn claimed(&self, target_path: &str) -> bool {
-        let own = hash(target_path);
+    /// Whether anything is noted of a target for another volume.
+    pub fn claimed_by_others(&self, volume: &str, target_path: &str) -> bool {
+        let (own, note_of) = (hash(volume), hash(target_path));
         let Ok(volumes) = Dir::open(&self.directory) else { return false };
         let (mut names, mut claimed) = (Vec::new(), false);
         let scanned = volumes.scan(|name, _| names.push(name.to_string()));
-        for name in names {
+        for name in names.into_iter().filter(|name| *name != own) {
             if let Ok(dir) = volumes.dir(name) {
-                let _ = dir.scan(|note, _| claimed |= note.starts_with(&own));
+                let _ = dir.scan(|note, _| claimed |= note.starts_with(&note_of));
             }
         }
         scanned.is_ok() && claimed

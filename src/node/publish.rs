@@ -1,7 +1,7 @@
 //! NodePublishVolume and NodeUnpublishVolume: who may come alongside, decided where the mount is made.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::access::{Mode, Publication, Scope, Verdict, admit};
 use crate::backend::local::Root;
@@ -70,6 +70,7 @@ pub(super) fn publish(
     match admit(Scope::Targets, &existing, &wanted) {
         Verdict::Admit => {}
         Verdict::Repeat => {
+            alone(&open, &source, &target)?;
             if published.iter().any(|found| found.publication.at == target && !found.confirmed) {
                 // Attached by a process that died before it looked again; that look is taken now.
                 check_again(driver, &open, &id, guard.key(), &source, &wanted, &publishing)?;
@@ -98,6 +99,24 @@ pub(super) fn publish(
     }
     check_again(driver, &open, &id, guard.key(), &source, &wanted, &publishing)?;
     done
+}
+
+/// FAILED_PRECONDITION where something else is mounted at a target as well: a pod would see that, or the volume
+/// would come to light behind it.
+fn alone(open: &OpenRoot, source: &Source, target: &str) -> Result<()> {
+    let table = Table::read()?;
+    let (device, root) = open.in_table(&table, &source.path)?;
+    match table.at(Path::new(target)).find(|mount| mount.device != device || mount.root != root) {
+        None => Ok(()),
+        Some(other) => Err(Error::Refused {
+            what: format!("publish at {target}"),
+            why: format!(
+                "something else is mounted there as well ({} of a {}): unmount it",
+                other.root.display(),
+                other.file_system
+            ),
+        }),
+    }
 }
 
 /// Looks again when the mount is there: the record must still name this creation, and no other process of this
@@ -262,31 +281,35 @@ pub(super) fn unpublish(
     done
 }
 
-/// Whether what is mounted at a target is this volume: by its note, by its record, or, when both are lost, because
-/// it is data of a volume of this root that nobody else claims.
+/// Whether what is mounted at a target is this volume: by its record; or by its note, unless the mount is
+/// certainly another's, for the data may have been renamed since; or, when both are lost, because it is data of a volume
+/// of this root that nobody else claims.
 fn is_ours(driver: &Driver, root: &Root, id: &VolumeId, target: &str, mounted: &[Mount]) -> bool {
-    if driver.notes.find(&id.key(), target).is_some() {
-        return true;
-    }
-    let exact = || -> Result<Option<bool>> {
+    // The device of the root, and where its file system has the data of the volume if it has a record.
+    let look_up = || -> Result<(String, Option<PathBuf>)> {
         let (open, table) = (root.open()?, Table::read()?);
         let path = match &id.handle {
-            Handle::Adopted { path, .. } => path.clone(),
-            Handle::Made(name) => match open.store.load(name)? {
-                Some(found) => found.volume.data_path(),
-                None => return Ok(None),
-            },
+            Handle::Adopted { path, .. } => Some(path.clone()),
+            Handle::Made(name) => open.store.load(name)?.map(|found| found.volume.data_path()),
         };
-        let (device, path) = open.in_table(&table, &path)?;
-        Ok(Some(mounted.iter().any(|mount| mount.device == device && mount.root == path)))
+        let (device, at) = open.in_table(&table, path.as_deref().unwrap_or_default())?;
+        Ok((device, path.map(|_| at)))
     };
-    match exact() {
-        Ok(Some(ours)) => ours,
-        Ok(None) | Err(_) => {
-            let is_data = |mount: &Mount| {
-                mount.root.file_name().and_then(|name| name.to_str()).is_some_and(Incarnation::ends)
-            };
-            mounted.iter().any(is_data) && !driver.notes.claimed(target)
-        }
+    let found = look_up().ok();
+    let exact =
+        |device: &str, path: &Path| mounted.iter().any(|mount| mount.device == device && mount.root == path);
+    if let Some((device, Some(path))) = &found
+        && exact(device, path)
+    {
+        return true;
     }
+    if found.as_ref().is_some_and(|(device, _)| mounted.iter().all(|mount| mount.device != *device))
+        || driver.notes.claimed_by_others(&id.key(), target)
+    {
+        return false;
+    }
+    let is_data =
+        |mount: &Mount| mount.root.file_name().and_then(|name| name.to_str()).is_some_and(Incarnation::ends);
+    let has_record = matches!(found, Some((_, Some(_))));
+    driver.notes.find(&id.key(), target).is_some() || !has_record && mounted.iter().any(is_data)
 }

@@ -9,15 +9,17 @@ use crate::error::{Error, Result};
 use crate::messages::required;
 use crate::sys::fs::Dir;
 
-/// The longest path that Linux takes, its final zero included.
+/// The longest path that Linux takes, its final zero included, and the longest name in it.
 const PATH_MAX: usize = 4096;
+const NAME_MAX: usize = 255;
 
 /// A path as the CO gives it: absolute, without `..`; doubled slashes and single dots are dropped.
 pub(super) fn check(field: &str, path: &str) -> Result<PathBuf> {
+    if path.len() >= PATH_MAX || path.split('/').any(|name| name.len() > NAME_MAX) {
+        return Err(Error::invalid(field, "is longer than Linux allows, or a name in it is"));
+    }
     let why = if !required(field, path)?.starts_with('/') {
         "is not absolute"
-    } else if path.len() >= PATH_MAX {
-        "is longer than Linux allows"
     } else if path.contains('\0') {
         "has a zero byte"
     } else if Path::new(path).components().any(|part| part == Component::ParentDir) {
@@ -73,8 +75,9 @@ impl<'a> Place<'a> {
             Some(Errno::EXDEV) => {
                 refused("something else is mounted there: unmount it, or use another target")
             }
-            Some(Errno::ELOOP) => refused("it is a symbolic link: remove it, or use another target"),
-            Some(Errno::ENOTDIR) => refused("it is a file, no directory: remove it, or use another target"),
+            Some(Errno::ELOOP | Errno::ENOTDIR) => {
+                refused("it is a file or a symbolic link, no directory: remove it, or use another target")
+            }
             _ => error,
         })?;
         if !made && !dir.is_empty()? {

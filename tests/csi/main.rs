@@ -15,3 +15,5 @@ mod parameters;
 mod rig;
 mod state;
 mod sub_dir;
+mod targets;
+mod unpublish;

@@ -18,7 +18,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-pub use tonic::{Code, Status};
+pub use tonic::Code;
 
 mod client;
 mod requests;
