@@ -32,6 +32,9 @@ pub(super) fn create(
     let (root, wanted) = parse(driver, &request)?;
     let name = RecordName::of(&wanted.name);
     let id = driver.id(&root.spec.name, Handle::Made(name.clone()));
+    // A name is one volume on all roots: two calls for two of them look whether the other one has it, in turn.
+    let several = driver.roots.len() > 1;
+    let _in_turn = several.then(|| driver.guards.acquire(call, format!("*/{name}"))).transpose()?;
     let guard = driver.guards.acquire(call, id.key())?;
     let what = || format!("create volume {}", wanted.name);
     // A root that is missing on this node may be there on another.
@@ -91,7 +94,9 @@ fn begin(open: &OpenRoot, guard: &Guard<'_>, name: &RecordName, wanted: &Wanted)
             why: format!("root {} has {free} bytes left, {} are required", open.name, wanted.required_bytes),
         });
     }
-    let volume = wanted.born(Incarnation::new(random()?), format!("{:016x}", random()?));
+    let mut volume = wanted.born(Incarnation::new(random()?), format!("{:016x}", random()?));
+    // A limit alone asks for no more than there is.
+    volume.capacity_bytes = volume.capacity_bytes.min(free);
     let born = open.build(name, &volume).and_then(|()| open.store.born(guard, name, volume.clone()));
     if born.is_err() {
         open.give_up(name, &volume)?;

@@ -6,6 +6,9 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod access;
+mod again;
+mod capabilities;
+mod capacity;
 mod ids;
 mod lifecycle;
 mod names;
