@@ -16,6 +16,8 @@
 //! - the names, before a creation or a deletion is answered: [`Store::settle`]. Until then a power cut may undo
 //!   what nobody was told.
 
+mod sweep;
+
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -235,6 +237,14 @@ impl Store {
         }
     }
 
+    /// Removes what a burial that died left of a name that has no record.
+    pub fn clear(&self, guard: &Guard<'_>, name: &RecordName) -> Result<()> {
+        self.check(guard, name);
+        // An empty directory says that there is no volume, as none does: fine where it has to stay.
+        let _ = self.volumes()?.rmdir(name.as_str());
+        Ok(())
+    }
+
     /// Waits until it is on disk which names have records. Before a creation or a deletion is answered, also one
     /// that is found done: the call that did it may have died before it came here.
     pub fn settle(&self) -> Result<()> {
@@ -271,46 +281,6 @@ impl Store {
             }
         })?;
         Ok(names.into_sorted_vec())
-    }
-
-    /// Moves to the trash what creations that died have left in `new`. What changed within `age` may still be
-    /// at work; what a live record names is no remainder, only not in its place yet.
-    pub fn sweep(&self, age: std::time::Duration) -> Result<()> {
-        let new = self.new_dir()?;
-        let mut entries = Vec::new();
-        new.scan(|entry, _| entries.push(entry.to_string()))?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        for entry in entries {
-            let Some(found) = new.stat_of(&entry)? else { continue };
-            let changed = std::time::Duration::from_secs(u64::try_from(found.st_ctime).unwrap_or(0));
-            if now.saturating_sub(changed) < age {
-                continue;
-            }
-            match self.is_named(&entry) {
-                Ok(false) => {}
-                Ok(true) => continue,
-                Err(error) => {
-                    tracing::warn!(root = self.root, entry, %error, "kept, since its record can't be read");
-                    continue;
-                }
-            }
-            tracing::info!(root = self.root, entry, "a creation that never ended goes to the trash");
-            self.discard(&entry)?;
-        }
-        Ok(())
-    }
-
-    /// Whether an entry of `new` is the tree of a record that lives.
-    fn is_named(&self, entry: &str) -> Result<bool> {
-        let Some((name, incarnation)) = entry.rsplit_once('.') else { return Ok(false) };
-        let (Some(name), Some(incarnation)) = (RecordName::parse(name), Incarnation::parse(incarnation))
-        else {
-            return Ok(false);
-        };
-        let found = self.load(&name)?;
-        Ok(found.is_some_and(|found| {
-            found.volume.incarnation == incarnation && found.volume.state == State::Live
-        }))
     }
 
     /// Whether the guard is this volume's; anything else is a mistake in Berth itself.

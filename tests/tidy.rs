@@ -39,7 +39,7 @@ const MAY_NAME: &[(&str, &[&[&str]])] = &[
     ("messages", &[&["access", "csi", "driver", "error", "id", "sys", "volume"]]),
     ("driver", &[&["backend", "error", "guard", "id", "publications", "sys"]]),
     ("backend", &[&["backend", "error", "id", "parameters", "store", "sys", "volume"]]),
-    ("store", &[&["error", "guard", "id", "sys", "volume"]]),
+    ("store", &[&["error", "guard", "id", "store", "sys", "volume"]]),
     ("publications", &[&["access", "error", "id", "sys"]]),
     ("guard", &[&["error"]]),
     ("sys", &[&["error", "sys"]]),

@@ -193,6 +193,8 @@ pub(super) fn delete(
         }
         finish_deletion(driver, &open, &guard, name, &found)?;
         driver.purge();
+    } else {
+        open.store.clear(&guard, name)?;
     }
     open.store.settle()?;
     gone

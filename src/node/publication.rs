@@ -27,6 +27,10 @@ pub(super) struct Publication {
 /// NOT_FOUND when there is no such volume, or it is not published there; also for a path that could be none.
 pub(super) fn find(driver: &Driver, volume_id: &str, path: &str) -> Result<Publication> {
     let missing = || driver.no_such_volume(volume_id);
+    let unpublished = || Error::NotFound {
+        what: format!("a publication of volume {volume_id} at {path}"),
+        why: String::new(),
+    };
     let (root, id) = driver.find(volume_id).ok_or_else(missing)?;
     let open = root.open()?;
     let (record, at, incarnation, data) = match &id.handle {
@@ -36,7 +40,10 @@ pub(super) fn find(driver: &Driver, volume_id: &str, path: &str) -> Result<Publi
                 .load(name)?
                 .filter(|found| found.volume.state == State::Live)
                 .ok_or_else(missing)?;
-            let data = open.data(&found.volume)?;
+            // A creation that was cut short is published nowhere.
+            let data = open
+                .data(&found.volume)
+                .map_err(|error| if error.is_gone() { unpublished() } else { error })?;
             let (at, incarnation) = (found.volume.data_path(), found.volume.incarnation.as_str().to_string());
             (Some(found), at, Some(incarnation), data)
         }
@@ -46,10 +53,7 @@ pub(super) fn find(driver: &Driver, volume_id: &str, path: &str) -> Result<Publi
         target::check("volume_path", path).ok().and_then(|path| target::resolve(&path).ok().flatten());
     let published = driver.published(&open, &id.key(), &at, incarnation.as_deref())?;
     if !published.iter().any(|found| Some(&found.publication.at) == target.as_ref()) {
-        return Err(Error::NotFound {
-            what: format!("a publication of volume {volume_id} at {path}"),
-            why: String::new(),
-        });
+        return Err(unpublished());
     }
     Ok(Publication { id, open, record, data })
 }

@@ -9,6 +9,7 @@ mod access;
 mod again;
 mod capabilities;
 mod capacity;
+mod crash;
 mod ids;
 mod lifecycle;
 mod names;

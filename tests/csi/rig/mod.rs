@@ -21,7 +21,9 @@ use nix::unistd::Pid;
 pub use tonic::Code;
 
 mod client;
+mod disk;
 mod requests;
+mod strace;
 mod table;
 pub use client::*;
 pub use requests::*;

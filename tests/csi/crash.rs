@@ -1,0 +1,289 @@
+//! kill -9 between any two steps of every RPC, followed by every RPC.
+//!
+//! The driver is killed as it enters its first, second, third … change of a call, until the call comes to its end. What
+//! has to follow is read from the disk and from the mount table, never asked of the driver.
+
+use std::fs;
+use std::path::Path;
+
+use berth::csi::*;
+use nix::mount::{MntFlags, umount2};
+
+use crate::rig::*;
+
+/// A volume in the middle of something.
+struct Scene {
+    request: CreateVolumeRequest,
+    id: String,
+    target: String,
+}
+
+/// What follows a crash. Calls that change nothing are one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Next {
+    Create,
+    Delete,
+    Publish,
+    Unpublish,
+    Expand,
+    Look,
+}
+
+use Next::*;
+
+const EACH: &[Next] = &[Create, Delete, Publish, Unpublish, Expand, Look];
+
+const SIZE: i64 = 1 << 20;
+
+impl Scene {
+    fn name(&self) -> &str {
+        &self.request.name
+    }
+
+    fn expansion(&self) -> NodeExpandVolumeRequest {
+        NodeExpandVolumeRequest {
+            volume_id: self.id.clone(),
+            volume_path: self.target.clone(),
+            capacity_range: Some(CapacityRange { required_bytes: 2 * SIZE, limit_bytes: 0 }),
+            ..Default::default()
+        }
+    }
+
+    fn is_mounted(&self, rig: &Rig) -> bool {
+        !rig.mounts_at(&self.target).is_empty()
+    }
+
+    /// Makes the next call, whose answer has to be what disk and mount table say.
+    fn next(&self, rig: &mut Rig, next: Next) {
+        let (live, mounted) = (rig.disk().is_live(self.name()), self.is_mounted(rig));
+        match next {
+            Create => {
+                assert_eq!(rig.create(self.request.clone()).id(), self.id);
+                let disk = rig.disk();
+                let record = disk.record(self.name()).expect("a volume that was created has a record");
+                assert_eq!(record.state, "live");
+                assert!(disk.data.contains(&record.data), "{record:?}: {disk:?}");
+            }
+            Delete if mounted => {
+                rig.delete(&self.id).fails(Code::FailedPrecondition, &self.target);
+            }
+            Delete => {
+                rig.delete(&self.id).ok();
+                assert!(!rig.disk().records.contains_key(self.name()), "{:?}", rig.disk());
+            }
+            Publish if live => {
+                rig.publish(publish(&self.id, &self.target)).ok();
+                let mounts = rig.mounts_at(&self.target);
+                assert_eq!(mounts.len(), 1);
+                let data = &rig.disk().record(self.name()).unwrap().data.clone();
+                assert_eq!(mounts[0].root, format!("/{data}"));
+            }
+            Publish => {
+                rig.publish(publish(&self.id, &self.target)).fails(Code::NotFound, &self.id);
+                assert!(!self.is_mounted(rig));
+            }
+            Unpublish => {
+                rig.unpublish(&self.id, &self.target).ok();
+                assert!(!self.is_mounted(rig));
+                assert!(!fs::exists(&self.target).unwrap());
+            }
+            Expand if live && mounted => {
+                assert_eq!(rig.expand(self.expansion()).ok().capacity_bytes, 2 * SIZE);
+                assert_eq!(rig.disk().record(self.name()).unwrap().capacity_bytes, 2 * SIZE);
+            }
+            Expand => {
+                rig.expand(self.expansion()).fails(Code::NotFound, &self.id);
+            }
+            Look => self.look(rig, live, mounted),
+        }
+    }
+
+    fn look(&self, rig: &mut Rig, live: bool, mounted: bool) {
+        let before = rig.snapshot();
+        let listed = rig.list_ids(0).iter().filter(|id| **id == self.id).count();
+        assert_eq!(listed, usize::from(live));
+        let request = ControllerGetVolumeRequest { volume_id: self.id.clone() };
+        judge(rig.get_volume(request), live, &self.id);
+        let request = ValidateVolumeCapabilitiesRequest {
+            volume_id: self.id.clone(),
+            volume_capabilities: self.request.volume_capabilities.clone(),
+            ..Default::default()
+        };
+        judge(rig.validate(request), live, &self.id);
+        let request = NodeGetVolumeStatsRequest {
+            volume_id: self.id.clone(),
+            volume_path: self.target.clone(),
+            ..Default::default()
+        };
+        judge(rig.stats(request), live && mounted, &self.id);
+        assert_eq!(rig.snapshot(), before);
+    }
+
+    /// A whole life under the same name, whatever came before.
+    fn live_and_die(&self, rig: &mut Rig) {
+        for next in [Unpublish, Delete, Create, Publish] {
+            self.next(rig, next);
+        }
+        fs::write(Path::new(&self.target).join("file"), "x").unwrap();
+        for next in [Look, Unpublish, Delete] {
+            self.next(rig, next);
+        }
+        rig.disk().check_settled();
+    }
+}
+
+#[track_caller]
+fn judge<T: std::fmt::Debug>(answer: Answer<T>, is_there: bool, id: &str) {
+    if is_there {
+        answer.ok();
+    } else {
+        answer.fails(Code::NotFound, id);
+    }
+}
+
+/// Kills the driver before each change of `call`, each time on a scene that `prepare` made ready, and lets each of the next
+/// calls follow.
+fn at_every_step<T: std::fmt::Debug>(
+    least: usize,
+    next: &[Next],
+    request: impl Fn(&str) -> CreateVolumeRequest,
+    prepare: impl Fn(&mut Rig, &Scene),
+    call: impl Fn(&mut Rig, &Scene) -> Answer<T>,
+) {
+    let mut rig = Rig::new();
+    rig.create(create("beside")).ok();
+    fs::write(rig.data_of("beside").join("file"), "precious").unwrap();
+    let scene = |rig: &mut Rig, name: &str| {
+        let scene =
+            Scene { request: request(name), id: format!("node-1/main/{name}"), target: rig.target(name) };
+        prepare(rig, &scene);
+        scene
+    };
+    // What the first call of all makes is there from now on.
+    scene(&mut rig, "first").live_and_die(&mut rig);
+    let whole = scene(&mut rig, "whole");
+    let steps = rig.steps_of(|rig| call(rig, &whole));
+    assert!(steps.len() >= least, "{steps:?}");
+    whole.live_and_die(&mut rig);
+    for step in 1..=steps.len() {
+        for next in next.iter().copied() {
+            let scene = scene(&mut rig, &format!("v{step}-{next:?}").to_lowercase());
+            rig.killed_at(&steps[..step], |rig| call(rig, &scene));
+            println!("killed at {:?}, then {next:?}", steps[step - 1]);
+            rig.start();
+            rig.disk().check_explained();
+            scene.next(&mut rig, next);
+            rig.disk().check_explained();
+            scene.live_and_die(&mut rig);
+            assert_eq!(fs::read_to_string(rig.data_of("beside").join("file")).unwrap(), "precious");
+        }
+    }
+}
+
+#[test]
+fn a_creation_may_die_at_any_step() {
+    at_every_step(10, EACH, create, |_, _| (), |rig, scene| rig.create(scene.request.clone()));
+}
+
+#[test]
+fn a_creation_in_a_sub_directory_may_die_at_any_step() {
+    let request = |name: &str| create(name).parameter("subDir", &format!("team/deeper/{name}"));
+    at_every_step(12, &[Create, Delete], request, |_, _| (), |rig, scene| rig.create(scene.request.clone()));
+}
+
+#[test]
+fn a_repeated_creation_may_die_at_any_step() {
+    at_every_step(
+        2,
+        &[Create, Delete, Publish],
+        create,
+        |rig, scene| {
+            rig.create(scene.request.clone()).ok();
+        },
+        |rig, scene| rig.create(scene.request.clone()),
+    );
+}
+
+fn created_with_a_file(rig: &mut Rig, scene: &Scene) {
+    rig.create(scene.request.clone()).ok();
+    let data = rig.disk().record(scene.name()).unwrap().data.clone();
+    fs::write(rig.root().join(data).join("file"), "x").unwrap();
+}
+
+fn deletion_at_every_step(on_delete: &str, next: &[Next]) {
+    let request = |name: &str| create(name).parameter("onDelete", on_delete);
+    at_every_step(11, next, request, created_with_a_file, |rig, scene| rig.delete(&scene.id));
+}
+
+#[test]
+fn a_deletion_may_die_at_any_step() {
+    deletion_at_every_step("delete", EACH);
+}
+
+#[test]
+fn a_deletion_that_retains_may_die_at_any_step() {
+    deletion_at_every_step("retain", &[Delete, Create]);
+}
+
+#[test]
+fn a_deletion_that_archives_may_die_at_any_step() {
+    deletion_at_every_step("archive", &[Delete, Create]);
+}
+
+#[test]
+fn a_publication_may_die_at_any_step() {
+    at_every_step(8, EACH, create, created_with_a_file, |rig, scene| {
+        rig.publish(publish(&scene.id, &scene.target))
+    });
+}
+
+fn published(rig: &mut Rig, scene: &Scene) {
+    created_with_a_file(rig, scene);
+    rig.publish(publish(&scene.id, &scene.target)).ok();
+}
+
+#[test]
+fn an_unpublication_may_die_at_any_step() {
+    at_every_step(6, EACH, create, published, |rig, scene| rig.unpublish(&scene.id, &scene.target));
+}
+
+#[test]
+fn an_expansion_may_die_at_any_step() {
+    at_every_step(6, &[Expand, Publish, Unpublish], create, published, |rig, scene| {
+        rig.expand(scene.expansion())
+    });
+}
+
+#[test]
+fn the_first_opening_of_a_root_may_die_at_any_step() {
+    let mut rig = Rig::without_driver();
+    let root = rig.root();
+    rig.set_roots(&[format!("main={}", root.display())]);
+    let open = |rig: &mut Rig| rig.list(ListVolumesRequest::default());
+    let mount_fresh = |rig: &mut Rig| {
+        rig.start();
+        open(rig).fails(Code::FailedPrecondition, "mount the disk");
+        rig.mount_tmpfs(&root, "size=8m,mode=0755");
+    };
+    let unmount = |rig: &mut Rig| {
+        rig.kill();
+        umount2(&root, MntFlags::empty()).unwrap();
+    };
+    mount_fresh(&mut rig);
+    let steps = rig.steps_of(open);
+    assert!(steps.len() >= 10, "{steps:?}");
+    unmount(&mut rig);
+    for step in 1..=steps.len() {
+        mount_fresh(&mut rig);
+        rig.killed_at(&steps[..step], open);
+        rig.start();
+        let id = rig.create(create("a")).id();
+        assert_eq!(rig.list_ids(0), [id]);
+        rig.disk().check_settled();
+        let identity = fs::read(root.join(".berth/root.json")).unwrap();
+        rig.restart();
+        assert_eq!(rig.create(create("a")).id(), "node-1/main/a");
+        assert_eq!(fs::read(root.join(".berth/root.json")).unwrap(), identity);
+        unmount(&mut rig);
+    }
+}
