@@ -9,6 +9,7 @@ use berth::driver::{Config, Driver};
 use berth::error::{Error, Result};
 use berth::server::{self, Service};
 use berth::socket::Socket;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
@@ -73,7 +74,7 @@ struct Local {
     #[arg(long, env = "BERTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// How much to write: error, warn, info (a line for each call), debug (its request, secrets left out), trace
-    #[arg(long, env = "BERTH_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    #[arg(long, env = "BERTH_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level())]
     log_level: LevelFilter,
 }
 
@@ -81,6 +82,12 @@ struct Local {
 enum LogFormat {
     Text,
     Json,
+}
+
+/// The levels that there are; "off" would hide why a process can't start.
+fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
+        .try_map(|level| level.parse::<LevelFilter>())
 }
 
 fn main() -> ExitCode {

@@ -63,8 +63,10 @@ pub fn capability(field: &str, capability: Option<&csi::VolumeCapability>) -> Re
     let mut attributes = Attributes::safe();
     for flag in mount.mount_flags.iter().flat_map(|flags| flags.split(',')) {
         if !attributes.add(flag) {
+            // What follows a name may be a credential.
+            let name = flag.split('=').next().unwrap_or_default();
             let why = format!(
-                "{flag:?} can't take effect on a directory; known are ro, rw, and with or without no-: suid, dev, \
+                "{name:?} can't take effect on a directory; known are ro, rw, and with or without no-: suid, dev, \
                  exec, atime (noatime, relatime, strictatime), diratime, symfollow"
             );
             return Err(Error::invalid(format!("{field}.mount.mount_flags"), why));
