@@ -89,7 +89,7 @@ impl Store {
             let dir = match self.volumes()?.dir(name.as_str()) {
                 Ok(dir) => dir,
                 Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
-                Err(error) => return Err(error),
+                Err(error) => return Err(misplaced(error, &self.volumes()?, name.as_str())),
             };
             let mut incarnations = Vec::new();
             dir.scan(|entry, _| incarnations.push(entry.to_string()))?;
@@ -106,7 +106,7 @@ impl Store {
             let dir = match dir.dir(incarnation) {
                 Ok(dir) => dir,
                 Err(error) if error.is_gone() => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(misplaced(error, &dir, incarnation)),
             };
             let Some(generation) = highest(&dir)? else {
                 empty = Some(dir);
@@ -120,7 +120,7 @@ impl Store {
                 }
                 // A newer generation took its place.
                 Err(error) if error.is_gone() => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(misplaced(error, &dir, &file)),
             }
         }
         match empty {
@@ -305,6 +305,20 @@ fn shown(dir: &Dir, file: &str) -> String {
     path.display().to_string()
 }
 
+/// A link, or a file for a directory, where a record should be: as bad as a torn one.
+fn misplaced(error: Error, dir: &Dir, entry: &str) -> Error {
+    match error.errno() {
+        Some(errno @ (Errno::ENOTDIR | Errno::ELOOP)) => Error::BadRecord {
+            path: shown(dir, entry),
+            why: format!(
+                "is not what Berth put there ({}): restore it from a backup, or move it away to give up the volume",
+                errno.desc()
+            ),
+        },
+        _ => error,
+    }
+}
+
 /// The generations that a record directory holds.
 fn generations(dir: &Dir) -> Result<Vec<u64>> {
     for _ in 0..100 {
@@ -364,10 +378,11 @@ fn parse(content: &[u8], name: &RecordName, incarnation: &str, path: &str) -> Re
         .map_err(|error| bad(format!("can't be read ({error}): restore it from a backup")))?;
     if RecordName::of(&volume.name) != *name || volume.incarnation.as_str() != incarnation {
         return Err(bad(format!(
-            "is of another volume ({:?}, incarnation {})",
+            "is of another volume ({:?}, incarnation {}): restore it from a backup",
             volume.name, volume.incarnation
         )));
     }
-    crate::id::check_path(&volume.path).map_err(|why| bad(format!("its path {why}")))?;
+    crate::id::check_path(&volume.path)
+        .map_err(|why| bad(format!("its path {why}: restore it from a backup")))?;
     Ok(volume)
 }

@@ -106,7 +106,7 @@ impl Dir {
     /// ELOOP for a link anywhere on the way, EXDEV for a mount point, ENOTDIR, ENOENT.
     pub fn dir(&self, path: impl AsRef<OsStr>) -> Result<Self> {
         let path = path.as_ref();
-        let joined = self.path.join(path);
+        let joined = if path == "." { self.path.clone() } else { self.path.join(path) };
         match self.openat2(path, OFlag::O_DIRECTORY, CONFINED) {
             Ok(fd) => Ok(Self { fd, path: joined }),
             Err(errno) => Err(Error::io(format!("open directory {}", joined.display()), errno)),
@@ -115,13 +115,8 @@ impl Dir {
 
     /// The directory above, which may be on another mount.
     pub fn parent(&self) -> Result<Self> {
-        self.dir_anywhere("..")
-    }
-
-    /// Opens a directory by name without confining it; for the way up, never for content of volumes.
-    fn dir_anywhere(&self, name: &str) -> Result<Self> {
-        let path = self.path.join(name);
-        let fd = fcntl::openat(&self.fd, name, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        let path = self.path.join("..");
+        let fd = fcntl::openat(&self.fd, "..", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| Error::io(format!("open directory {}", path.display()), errno))?;
         Ok(Self { fd, path })
     }

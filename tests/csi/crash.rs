@@ -4,142 +4,13 @@
 //! has to follow is read from the disk and from the mount table, never asked of the driver.
 
 use std::fs;
-use std::path::Path;
 
 use berth::csi::*;
 use nix::mount::{MntFlags, umount2};
 
 use crate::rig::*;
-
-/// A volume in the middle of something.
-struct Scene {
-    request: CreateVolumeRequest,
-    id: String,
-    target: String,
-}
-
-/// What follows a crash. Calls that change nothing are one.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Next {
-    Create,
-    Delete,
-    Publish,
-    Unpublish,
-    Expand,
-    Look,
-}
-
-use Next::*;
-
-const EACH: &[Next] = &[Create, Delete, Publish, Unpublish, Expand, Look];
-
-const SIZE: i64 = 1 << 20;
-
-impl Scene {
-    fn name(&self) -> &str {
-        &self.request.name
-    }
-
-    fn expansion(&self) -> NodeExpandVolumeRequest {
-        NodeExpandVolumeRequest {
-            volume_id: self.id.clone(),
-            volume_path: self.target.clone(),
-            capacity_range: Some(CapacityRange { required_bytes: 2 * SIZE, limit_bytes: 0 }),
-            ..Default::default()
-        }
-    }
-
-    fn is_mounted(&self, rig: &Rig) -> bool {
-        !rig.mounts_at(&self.target).is_empty()
-    }
-
-    /// Makes the next call, whose answer has to be what disk and mount table say.
-    fn next(&self, rig: &mut Rig, next: Next) {
-        let (live, mounted) = (rig.disk().is_live(self.name()), self.is_mounted(rig));
-        match next {
-            Create => {
-                assert_eq!(rig.create(self.request.clone()).id(), self.id);
-                let disk = rig.disk();
-                let record = disk.record(self.name()).expect("a volume that was created has a record");
-                assert_eq!(record.state, "live");
-                assert!(disk.data.contains(&record.data), "{record:?}: {disk:?}");
-            }
-            Delete if mounted => {
-                rig.delete(&self.id).fails(Code::FailedPrecondition, &self.target);
-            }
-            Delete => {
-                rig.delete(&self.id).ok();
-                assert!(!rig.disk().records.contains_key(self.name()), "{:?}", rig.disk());
-            }
-            Publish if live => {
-                rig.publish(publish(&self.id, &self.target)).ok();
-                let mounts = rig.mounts_at(&self.target);
-                assert_eq!(mounts.len(), 1);
-                let data = &rig.disk().record(self.name()).unwrap().data.clone();
-                assert_eq!(mounts[0].root, format!("/{data}"));
-            }
-            Publish => {
-                rig.publish(publish(&self.id, &self.target)).fails(Code::NotFound, &self.id);
-                assert!(!self.is_mounted(rig));
-            }
-            Unpublish => {
-                rig.unpublish(&self.id, &self.target).ok();
-                assert!(!self.is_mounted(rig));
-                assert!(!fs::exists(&self.target).unwrap());
-            }
-            Expand if live && mounted => {
-                assert_eq!(rig.expand(self.expansion()).ok().capacity_bytes, 2 * SIZE);
-                assert_eq!(rig.disk().record(self.name()).unwrap().capacity_bytes, 2 * SIZE);
-            }
-            Expand => {
-                rig.expand(self.expansion()).fails(Code::NotFound, &self.id);
-            }
-            Look => self.look(rig, live, mounted),
-        }
-    }
-
-    fn look(&self, rig: &mut Rig, live: bool, mounted: bool) {
-        let before = rig.snapshot();
-        let listed = rig.list_ids(0).iter().filter(|id| **id == self.id).count();
-        assert_eq!(listed, usize::from(live));
-        let request = ControllerGetVolumeRequest { volume_id: self.id.clone() };
-        judge(rig.get_volume(request), live, &self.id);
-        let request = ValidateVolumeCapabilitiesRequest {
-            volume_id: self.id.clone(),
-            volume_capabilities: self.request.volume_capabilities.clone(),
-            ..Default::default()
-        };
-        judge(rig.validate(request), live, &self.id);
-        let request = NodeGetVolumeStatsRequest {
-            volume_id: self.id.clone(),
-            volume_path: self.target.clone(),
-            ..Default::default()
-        };
-        judge(rig.stats(request), live && mounted, &self.id);
-        assert_eq!(rig.snapshot(), before);
-    }
-
-    /// A whole life under the same name, whatever came before.
-    fn live_and_die(&self, rig: &mut Rig) {
-        for next in [Unpublish, Delete, Create, Publish] {
-            self.next(rig, next);
-        }
-        fs::write(Path::new(&self.target).join("file"), "x").unwrap();
-        for next in [Look, Unpublish, Delete] {
-            self.next(rig, next);
-        }
-        rig.disk().check_settled();
-    }
-}
-
-#[track_caller]
-fn judge<T: std::fmt::Debug>(answer: Answer<T>, is_there: bool, id: &str) {
-    if is_there {
-        answer.ok();
-    } else {
-        answer.fails(Code::NotFound, id);
-    }
-}
+use crate::scene::Next::*;
+use crate::scene::{EACH, Next, Scene};
 
 /// Kills the driver before each change of `call`, each time on a scene that `prepare` made ready, and lets each of the next
 /// calls follow.
@@ -154,8 +25,7 @@ fn at_every_step<T: std::fmt::Debug>(
     rig.create(create("beside")).ok();
     fs::write(rig.data_of("beside").join("file"), "precious").unwrap();
     let scene = |rig: &mut Rig, name: &str| {
-        let scene =
-            Scene { request: request(name), id: format!("node-1/main/{name}"), target: rig.target(name) };
+        let scene = Scene::of(rig, request(name));
         prepare(rig, &scene);
         scene
     };

@@ -63,6 +63,12 @@ impl Disk {
         self.record(name).is_some_and(|record| record.state == "live")
     }
 
+    /// Whether the tree of a record is in its place, or being built.
+    pub fn has_tree(&self, name: &str) -> bool {
+        self.record(name)
+            .is_some_and(|record| self.data.contains(&record.data) || self.new.contains(&record.building))
+    }
+
     /// Nothing is lost and nothing is nobody's: the tree of each live record is in its place or, until somebody
     /// rolls it forward, being built; all data is of a record.
     #[track_caller]
