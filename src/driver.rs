@@ -151,11 +151,22 @@ impl Driver {
         path: &str,
         incarnation: Option<&str>,
     ) -> Result<Vec<Published>> {
-        let table = Table::read()?;
-        let (device, in_file_system) = root.in_table(&table, path)?;
-        let mounts =
-            table.of(&device, &in_file_system).filter(|mount| mount.at != root.dir.path().join(path));
-        Ok(self.notes.publications(key, incarnation, mounts))
+        let look = || -> Result<Vec<Published>> {
+            let table = Table::read()?;
+            let (device, in_file_system) = root.in_table(&table, path)?;
+            let mounts =
+                table.of(&device, &in_file_system).filter(|mount| mount.at != root.dir.path().join(path));
+            Ok(self.notes.publications(key, incarnation, mounts))
+        };
+        let mut found = look()?;
+        // A note that is missing may have gone with its mount since the table was read: an unpublish waits for nobody.
+        for _ in 0..2 {
+            if found.iter().all(|found| found.publication.mode.is_some()) {
+                break;
+            }
+            found = look()?;
+        }
+        Ok(found)
     }
 
     /// Moves to the trash what dead creations left, and purges it, root by root.

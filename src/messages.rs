@@ -66,8 +66,8 @@ pub fn capability(field: &str, capability: Option<&csi::VolumeCapability>) -> Re
             // What follows a name may be a credential.
             let name = flag.split('=').next().unwrap_or_default();
             let why = format!(
-                "{name:?} can't take effect on a directory; known are ro, rw, and with or without no-: suid, dev, \
-                 exec, atime (noatime, relatime, strictatime), diratime, symfollow"
+                "{name:?} can't take effect on a directory; known are ro, rw, relatime, strictatime, and with or \
+                 without no in front: suid, dev, exec, atime, diratime, symfollow"
             );
             return Err(Error::invalid(format!("{field}.mount.mount_flags"), why));
         }

@@ -107,9 +107,20 @@ impl Notes {
     }
 
     /// Notes that a mount was checked after it was attached.
+    ///
+    /// # Errors
+    /// ABORTED when it was forgotten meanwhile: another process of this node has unpublished it.
     pub fn confirm(&self, volume: &str, target_path: &str) -> Result<()> {
-        let (dir, name) = (Dir::open(&self.of_volume(volume))?, hash(target_path));
-        dir.rename(format!("{name}.{ATTACHING}"), &dir, format!("{name}.{CONFIRMED}"))
+        let name = hash(target_path);
+        let renamed = Dir::open(&self.of_volume(volume))
+            .and_then(|dir| dir.rename(format!("{name}.{ATTACHING}"), &dir, format!("{name}.{CONFIRMED}")));
+        renamed.map_err(|error| match error.is_gone() {
+            true => Error::Pending {
+                what: target_path.to_string(),
+                why: "it was unpublished while it was being published".into(),
+            },
+            false => error,
+        })
     }
 
     /// Forgets a target. Fine when nothing is known of it.
@@ -137,8 +148,12 @@ impl Notes {
             answer => (answer?, hash(target_path)),
         };
         let mut others = false;
-        dir.scan(|name, _| others |= !name.starts_with(&own))?;
-        Ok(others)
+        match dir.scan(|name, _| others |= !name.starts_with(&own)) {
+            // Forgotten meanwhile, and the directory with it.
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(error),
+            Ok(_) => Ok(others),
+        }
     }
 
     /// Whether anything is noted of a target for another volume.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use crate::access::{Mode, Publication, Scope, Verdict, admit};
 use crate::backend::local::Root;
 use crate::backend::{OpenRoot, Placement};
@@ -85,7 +87,15 @@ pub(super) fn publish(
         }
         Verdict::InUse { by } => return Err(Error::InUse { what: format!("volume {volume_id}"), by }),
     }
-    let mount = Detached::clone_of(&source.data, attributes)?;
+    let mount = Detached::clone_of(&source.data, attributes).map_err(|error| match error.errno() {
+        Some(Errno::EPERM) => Error::Refused {
+            what: format!("publish volume {id} with these mount flags"),
+            why: format!(
+                "{error}: in a user namespace a mount can't allow what the root's own mount forbids"
+            ),
+        },
+        _ => error,
+    })?;
     let place = Place::prepare(&target)?;
     let note = Note::of(guard.key(), source.incarnation.as_deref(), mode, &wanted);
     let attached = publishing.step(|| {

@@ -78,6 +78,7 @@ impl<'a> Place<'a> {
             Some(Errno::ELOOP | Errno::ENOTDIR) => {
                 refused("it is a file or a symbolic link, no directory: remove it, or use another target")
             }
+            Some(Errno::ENOENT) => removed_meanwhile(target),
             _ => error,
         })?;
         if !made && !dir.is_empty()? {
@@ -91,10 +92,7 @@ impl<'a> Place<'a> {
     /// Says why a mount could not be attached here.
     pub(super) fn explain(&self, error: Error) -> Error {
         match error.errno() {
-            Some(Errno::ENOENT) => Error::Refused {
-                what: format!("publish at {}", self.target),
-                why: "the directory was removed meanwhile".into(),
-            },
+            Some(Errno::ENOENT) => removed_meanwhile(self.target),
             _ => error,
         }
     }
@@ -105,6 +103,14 @@ impl<'a> Place<'a> {
             // Fails where something was put into it or mounted on it meanwhile, and then it stays.
             let _ = remove(self.target);
         }
+    }
+}
+
+/// An unpublish came while the publish was at work, or the CO itself removes the target.
+fn removed_meanwhile(target: &str) -> Error {
+    Error::Pending {
+        what: format!("publish at {target}"),
+        why: "the directory was removed meanwhile; the same call may be repeated".into(),
     }
 }
 

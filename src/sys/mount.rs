@@ -50,7 +50,7 @@ impl Attributes {
             // The three exclude each other: the field is cleared before it is set.
             "noatime" => (libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR__ATIME),
             "strictatime" => (libc::MOUNT_ATTR_STRICTATIME, libc::MOUNT_ATTR__ATIME),
-            "relatime" => (libc::MOUNT_ATTR_RELATIME, libc::MOUNT_ATTR__ATIME),
+            "relatime" | "atime" => (libc::MOUNT_ATTR_RELATIME, libc::MOUNT_ATTR__ATIME),
             _ => return false,
         };
         // The last word wins, as with mount(8).

@@ -84,6 +84,12 @@ impl Client {
         };
         Self { runtime, channel }
     }
+
+    /// A NodePublishVolume whose caller goes away after so long, with its connection.
+    pub fn gives_up(self, request: NodePublishVolumeRequest, after: Duration) {
+        let call = async { NodeClient::new(self.channel).node_publish_volume(request).await };
+        let _ = self.runtime.block_on(async { tokio::time::timeout(after, call).await });
+    }
 }
 
 /// Each RPC as a method: `rig.create(request)` gives an [`Answer`].
