@@ -81,6 +81,9 @@ const FILE: &str = "root.json";
 struct Seen {
     device: u64,
     inode: u64,
+    /// The inode of `root.json`, and when it was last touched: a disk that has the device number of one that went has
+    /// another.
+    identity: (u64, i64, i64),
     uuid: String,
 }
 
@@ -111,10 +114,14 @@ impl Root {
             .map_err(|error| unusable(format!("{error}: is the disk mounted there?")))?;
         let found = dir.stat()?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let known =
-            seen.as_ref().is_some_and(|seen| (seen.device, seen.inode) == (found.st_dev, found.st_ino));
-        let own = if known {
-            self.own_directory(&dir)?
+        let own = match seen.as_ref() {
+            Some(seen) if (seen.device, seen.inode) == (found.st_dev, found.st_ino) => {
+                self.own_directory(&dir).ok().filter(|own| stamp(own) == Some(seen.identity))
+            }
+            _ => None,
+        };
+        let own = if let Some(own) = own {
+            own
         } else {
             let (own, identity) = self.recognise(&dir, seen.is_some()).map_err(|error| match error {
                 Error::Io { .. } => unusable(error.to_string()),
@@ -129,7 +136,13 @@ impl Root {
                 )));
             }
             tracing::info!(root = self.spec.name, path = %path.display(), uuid = identity.uuid, "root found");
-            *seen = Some(Seen { device: found.st_dev, inode: found.st_ino, uuid: identity.uuid });
+            let stamp = stamp(&own).ok_or_else(|| unusable(format!("{FILE} went away")))?;
+            *seen = Some(Seen {
+                device: found.st_dev,
+                inode: found.st_ino,
+                identity: stamp,
+                uuid: identity.uuid,
+            });
             own
         };
         Ok(OpenRoot {
@@ -254,6 +267,12 @@ impl Root {
             }
         }
     }
+}
+
+/// What tells one `root.json` from another without reading it.
+fn stamp(own: &Dir) -> Option<(u64, i64, i64)> {
+    let found = own.stat_of(FILE).ok()??;
+    Some((found.st_ino, found.st_ctime, found.st_ctime_nsec))
 }
 
 /// Whether there is nothing in a directory but what mkfs and Berth put there.

@@ -86,6 +86,10 @@ impl OpenRoot {
                 Err(error) if error.is_gone() => Ok(Placement::Nowhere),
                 Err(error) => Err(error),
             },
+            // The kernel says so of a read-only root before it looks whether there is anything to rename.
+            Err(error) if error.errno() == Some(Errno::EROFS) && self.data(volume).is_ok() => {
+                Ok(Placement::Done)
+            }
             Err(error) => Err(error),
         }
     }

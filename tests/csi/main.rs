@@ -21,6 +21,8 @@ mod parameters;
 mod records;
 mod races;
 mod rig;
+mod root_names;
+mod roots;
 mod scene;
 mod state;
 mod sub_dir;

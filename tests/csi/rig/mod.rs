@@ -26,6 +26,7 @@ mod requests;
 mod strace;
 mod table;
 pub use client::*;
+pub use disk::*;
 pub use requests::*;
 pub use table::*;
 
