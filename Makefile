@@ -19,7 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Berth at work, in seconds: volumes, pods, access modes, a restart
-	cargo build --locked --example demo
+	cargo build --locked --bin berth --example demo
 	cargo run --locked --quiet --example demo
 
 check: lint rust ## while you work: formatting, lints, all tests in Rust

@@ -51,8 +51,8 @@ fn run() -> Outcome {
     let scratch = Scratch::new()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let played = runtime.block_on(play_unless_stopped(&scratch));
-    if played.is_err() {
-        let log = fs::read_to_string(scratch.path("driver.log")).unwrap_or_default();
+    let log = fs::read_to_string(scratch.path("driver.log")).unwrap_or_default();
+    if played.is_err() && !log.is_empty() {
         println!("\n\nThe driver's log:\n{log}");
     }
     let removed = scratch.remove().map_err(|error| format!("take the scratch directory down: {error}"));
