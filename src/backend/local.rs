@@ -198,9 +198,9 @@ impl Root {
             Err(error) => return Err(unusable(format!("{error}: a root keeps its records there"))),
         };
         if own.stat_of(FILE)?.is_none() && !known {
-            self.lay_out(&parent, &own)?;
             if fresh {
-                // Nobody on the host comes to the volumes but through their mounts.
+                // Nobody on the host comes to the volumes but through their mounts. First, for what has an identity
+                // is not looked at again.
                 let found = dir.stat()?;
                 dir.own(found.st_uid, found.st_gid, 0o700)?;
             } else if spec.records.is_none() && dir.stat()?.st_mode & 0o011 != 0 {
@@ -209,6 +209,7 @@ impl Root {
                     "{path} held data before and is open to users of this host: chmod 700 it if they need not enter"
                 );
             }
+            self.lay_out(&parent, &own)?;
         }
         let text = own.read(FILE)?;
         let at = own.path_of(FILE);

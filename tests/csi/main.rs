@@ -10,6 +10,7 @@ mod again;
 mod capabilities;
 mod capacity;
 mod crash;
+mod disks;
 mod flags;
 mod halfway;
 mod ids;
