@@ -152,13 +152,6 @@ fn a_program_runs_unless_noexec() {
     }
 }
 
-/// Whether there are other users than root here; in the user namespace of an unprivileged user there are none.
-fn has_other_users() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap();
-    let count = map.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok()).unwrap();
-    count > 65534
-}
-
 #[test]
 fn a_set_user_id_program_gives_no_rights_unless_suid_is_asked() {
     let (mut rig, id, target) = volume();

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod access;
+mod adopted;
 mod again;
 mod capabilities;
 mod capacity;
@@ -13,6 +14,9 @@ mod crash;
 mod disks;
 mod flags;
 mod halfway;
+mod flags;
+mod halfway;
+mod hostile;
 mod ids;
 mod lifecycle;
 mod names;

@@ -53,6 +53,13 @@ fn unescape(field: &str) -> String {
     blanks.iter().fold(field.to_string(), |text, (octal, plain)| text.replace(octal, plain))
 }
 
+/// Whether there are other users than root here; in the user namespace of an unprivileged user there are none.
+pub fn has_other_users() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap();
+    let count = map.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok()).unwrap();
+    count > 65534
+}
+
 impl Rig {
     /// All that a call could have changed, as lines: the root and its records, the targets and the notes, the mounts. What
     /// waits for its purge and directories for notes are left out, and nothing is looked at through a mount at a target.
