@@ -121,6 +121,27 @@ pub fn check_modes(modes: &[Mode], node_sharing: bool) -> Result<()> {
     }
 }
 
+/// Refuses attributes of a volume that would have no effect. Keys with a prefix are other programs'.
+pub fn check_context(volume_context: &HashMap<String, String>) -> Result<()> {
+    match volume_context.keys().filter(|key| !key.contains('/')).min() {
+        Some(key) => Err(Error::invalid(
+            format!("volume_context.{key}"),
+            "is not known: a volume of Berth has no attributes",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Refuses parameters that could be changed later, of which there are none.
+pub fn check_mutable(mutable_parameters: &HashMap<String, String>) -> Result<()> {
+    match mutable_parameters.keys().min() {
+        Some(key) => {
+            Err(Error::invalid(format!("mutable_parameters.{key}"), "is not known: this driver has none"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The topology of this node.
 pub fn topology(driver: &Driver) -> csi::Topology {
     csi::Topology { segments: HashMap::from([(driver.topology_key(), driver.config.node_id.clone())]) }

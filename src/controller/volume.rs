@@ -130,12 +130,7 @@ fn parse<'a>(
     let parameters = Parameters::parse(&request.parameters)?;
     let modes = messages::modes("volume_capabilities", &request.volume_capabilities)?;
     messages::check_modes(&modes, parameters.node_sharing)?;
-    if let Some(key) = request.mutable_parameters.keys().min() {
-        return Err(Error::invalid(
-            format!("mutable_parameters.{key}"),
-            "is not known: this driver has none",
-        ));
-    }
+    messages::check_mutable(&request.mutable_parameters)?;
     if request.volume_content_source.is_some() {
         return Err(Error::invalid(
             "volume_content_source",
@@ -238,15 +233,7 @@ pub(super) fn validate(
         return Err(Error::invalid("volume_capabilities", "is missing"));
     }
     let (_, found) = look_up(driver, volume_id)?;
-    let refused = messages::modes("volume_capabilities", &request.volume_capabilities)
-        .map_err(|error| error.to_string())
-        .and_then(|modes| match &found {
-            None => Ok(()),
-            Some(volume) => match modes.iter().find(|mode| !volume.allows(**mode)) {
-                Some(mode) => Err(format!("the volume was not created for {mode}")),
-                None => parameters_agree(&request.parameters, volume),
-            },
-        });
+    let refused = disagreement(&request, found.as_ref());
     let csi::ValidateVolumeCapabilitiesRequest {
         volume_context,
         volume_capabilities,
@@ -261,22 +248,32 @@ pub(super) fn validate(
         mutable_parameters,
     };
     Ok(match refused {
-        Ok(()) => {
+        None => {
             csi::ValidateVolumeCapabilitiesResponse { confirmed: Some(confirmed), message: String::new() }
         }
-        Err(message) => csi::ValidateVolumeCapabilitiesResponse { confirmed: None, message },
+        Some(message) => csi::ValidateVolumeCapabilitiesResponse { confirmed: None, message },
     })
 }
 
-fn parameters_agree(
-    parameters: &std::collections::HashMap<String, String>,
-    volume: &Volume,
-) -> Result<(), String> {
-    let asked = Parameters::parse(parameters).map_err(|error| error.to_string())?.asked;
-    match asked.iter().find(|(key, value)| volume.parameters.get(*key) != Some(value)) {
-        Some((key, value)) => Err(format!("the volume was not created with {key} = {value:?}")),
-        None => Ok(()),
+/// Why a publication of the volume would not be as the request has it, if it would not; adopted data has no record, and
+/// no parameters.
+fn disagreement(request: &csi::ValidateVolumeCapabilitiesRequest, found: Option<&Volume>) -> Option<String> {
+    let checked = || -> Result<_> {
+        let modes = messages::modes("volume_capabilities", &request.volume_capabilities)?;
+        messages::check_context(&request.volume_context)?;
+        messages::check_mutable(&request.mutable_parameters)?;
+        Ok((modes, Parameters::parse(&request.parameters)?.asked))
+    };
+    let (modes, asked) = match checked() {
+        Ok(checked) => checked,
+        Err(error) => return Some(error.to_string()),
+    };
+    if let Some(mode) = modes.iter().find(|mode| found.is_some_and(|volume| !volume.allows(**mode))) {
+        return Some(format!("the volume was not created for {mode}"));
     }
+    let given = |key: &String| found.and_then(|volume| volume.parameters.get(key));
+    let (key, value) = asked.iter().find(|(key, value)| given(key) != Some(*value))?;
+    Some(format!("the volume was not created with {key} = {value:?}"))
 }
 
 /// The volume of an id; the record is missing for adopted data, which has none.

@@ -54,7 +54,7 @@ pub(super) fn publish(
         return Err(Error::invalid("readonly", "can't be had"));
     }
     let (root, id) = driver.find(volume_id).ok_or_else(|| driver.no_such_volume(volume_id))?;
-    check_context(&request)?;
+    messages::check_context(&request.volume_context)?;
 
     let target = target::resolve(&asked)?.ok_or_else(|| Error::Refused {
         what: format!("publish at {}", asked.display()),
@@ -246,17 +246,6 @@ fn arguments(request: &csi::NodePublishVolumeRequest) -> BTreeMap<String, String
         }
     }
     arguments
-}
-
-/// Refuses attributes of a PersistentVolume that would have no effect. Keys with a prefix are other programs'.
-fn check_context(request: &csi::NodePublishVolumeRequest) -> Result<()> {
-    match request.volume_context.keys().filter(|key| !key.contains('/')).min() {
-        Some(key) => Err(Error::invalid(
-            format!("volume_context.{key}"),
-            "is not known: a volume of Berth has no attributes",
-        )),
-        None => Ok(()),
-    }
 }
 
 /// NodeUnpublishVolume: the target is no mount point and no directory any more. Takes the lock of the target and
