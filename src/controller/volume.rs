@@ -1,5 +1,7 @@
 //! CreateVolume, DeleteVolume, ValidateVolumeCapabilities, ListVolumes, ControllerGetVolume.
 
+use std::time::{Duration, Instant};
+
 use prost::Message as _;
 
 use crate::backend::{OpenRoot, Placement};
@@ -18,6 +20,9 @@ use crate::volume::{State, Volume, Wanted};
 const LONGEST_NAME: usize = 1024;
 /// A list answer stays well below the 4 MiB at which gRPC clients refuse a message.
 const LARGEST_ANSWER: usize = 3 << 20;
+/// After this long an answer is given with what there is, well before the edge's deadline: ABORTED would come again
+/// on every repetition, and the list would never be had.
+const LONGEST_WALK: Duration = Duration::from_secs(3);
 /// Records looked up at once while a list is made.
 const PAGE: usize = 1024;
 /// What a token of ListVolumes begins with; the last volume of its page follows.
@@ -331,7 +336,7 @@ pub(super) fn list(
             Some((root, name))
         }
     };
-    let (mut entries, mut bytes) = (Vec::new(), 0);
+    let (mut entries, mut bytes, began) = (Vec::new(), 0, Instant::now());
     let mut last: Option<String> = None;
     for root in &driver.roots {
         let root_name = root.spec.name.as_str();
@@ -365,7 +370,8 @@ pub(super) fn list(
                     }
                 };
                 let size = entry.encoded_len() + 8;
-                if entries.len() == most || bytes + size > LARGEST_ANSWER {
+                let late = !entries.is_empty() && began.elapsed() > LONGEST_WALK;
+                if entries.len() == most || bytes + size > LARGEST_ANSWER || late {
                     let next_token = last.map(|place| format!("{TOKEN}{place}")).unwrap_or_default();
                     return Ok(csi::ListVolumesResponse { entries, next_token });
                 }

@@ -19,6 +19,7 @@ mod halfway;
 mod hostile;
 mod ids;
 mod lifecycle;
+mod listing;
 mod looking;
 mod names;
 mod on_delete;
