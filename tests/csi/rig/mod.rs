@@ -48,6 +48,8 @@ impl Rig {
         rig.mount_tmpfs(&root, "size=64m,mode=0755");
         rig.roots = vec![format!("main={}", root.display())];
         rig.start();
+        // Whoever comes to a new root first lays it out: no test shall meet it half done.
+        rig.list_ids(0);
         rig
     }
 
