@@ -14,8 +14,6 @@ mod crash;
 mod disks;
 mod flags;
 mod halfway;
-mod flags;
-mod halfway;
 mod hostile;
 mod ids;
 mod lifecycle;
