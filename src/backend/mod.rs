@@ -12,7 +12,7 @@
 
 pub mod local;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 
@@ -143,10 +143,8 @@ impl OpenRoot {
 
     /// How the mount table names a path beneath this root: its device, and its path in that file system.
     pub fn in_table(&self, table: &Table, path: &str) -> Result<(String, PathBuf)> {
-        let holding = table.holding(&self.dir)?;
-        // The root may lie deeper in the mount that holds it.
-        let deeper = self.dir.path().strip_prefix(&holding.at).unwrap_or(Path::new(""));
-        Ok((holding.device, holding.root.join(deeper).join(path)))
+        let (device, root) = table.place_of(&self.dir)?;
+        Ok((device, root.join(path)))
     }
 
     /// The directory that a path's last component lies in, and that component.

@@ -60,6 +60,7 @@ pub(super) fn publish(
         what: format!("publish at {}", asked.display()),
         why: "the directory above it does not exist: the CO makes it".into(),
     })?;
+    target::check_outside(driver, "target_path", &target)?;
     let publishing = driver.targets.publish(call, &target)?;
     let guard = driver.guards.acquire(call, id.key())?;
     let open = root.open()?;
@@ -260,6 +261,7 @@ pub(super) fn unpublish(
     let done = Ok(csi::NodeUnpublishVolumeResponse {});
     let Some((root, id)) = driver.find(volume_id) else { return done };
     let Some(target) = target::resolve(&asked)? else { return done };
+    target::check_outside(driver, "target_path", &target)?;
     driver.targets.unpublish(call, &target, || {
         let mounted: Vec<_> = Table::read()?.at(Path::new(&target)).collect();
         if !mounted.is_empty() {

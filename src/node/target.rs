@@ -5,9 +5,12 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::id::{Incarnation, OWN_DIRECTORY};
 use crate::messages::required;
 use crate::sys::fs::Dir;
+use crate::sys::mount::Table;
 
 /// The longest path that Linux takes, its final zero included, and the longest name in it.
 const PATH_MAX: usize = 4096;
@@ -43,6 +46,41 @@ pub(super) fn resolve(target: &Path) -> Result<Option<String>> {
             _ => Err(Error::io(format!("resolve {}", above.display()), error)),
         },
     }
+}
+
+/// Refuses a target that lies in a volume or among what is Berth's own, directly or through a mount: an unpublish would
+/// remove an empty directory there, which may be all that there is of a volume.
+pub(super) fn check_outside(driver: &Driver, field: &str, target: &str) -> Result<()> {
+    let path = Path::new(target);
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let above = match Dir::open(above).and_then(Dir::at_its_real_path) {
+        Err(error) if error.is_gone() || error.errno() == Some(Errno::ENOTDIR) => return Ok(()),
+        answer => answer?,
+    };
+    let device = above.stat()?.st_dev;
+    for root in &driver.roots {
+        let Ok(dir) = Dir::open(&root.spec.path).and_then(Dir::at_its_real_path) else { continue };
+        if dir.stat()?.st_dev != device {
+            continue;
+        }
+        let table = Table::read()?;
+        let (place, root_place) = (table.place_of(&above)?, table.place_of(&dir)?);
+        let within = place.1.join(name);
+        if place.0 == root_place.0
+            && let Ok(within) = within.strip_prefix(&root_place.1)
+            && is_taken(within)
+        {
+            let why = format!("{target:?} lies in a volume of root {} or in its .berth", root.spec.name);
+            return Err(Error::invalid(field, why));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path beneath a root leads to or into a volume's data, or Berth's own directory.
+fn is_taken(path: &Path) -> bool {
+    path.starts_with(OWN_DIRECTORY)
+        || path.components().any(|part| part.as_os_str().to_str().is_some_and(Incarnation::ends))
 }
 
 /// The directory that a mount is attached to.

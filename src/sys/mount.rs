@@ -176,6 +176,17 @@ impl Table {
         self.lines(move |fields| fields[4] == target)
     }
 
+    /// How the table names an open directory, which knows its real path: the device of its file system, and its
+    /// path in that, whatever mounts are on the way.
+    pub fn place_of(&self, dir: &super::fs::Dir) -> Result<(String, PathBuf)> {
+        let holding = self.holding(dir)?;
+        let deeper = dir.path().strip_prefix(&holding.at).map_err(|_| {
+            let doing = format!("find {} in the mount at {}", dir.path().display(), holding.at.display());
+            Error::io(doing, Errno::ENOENT)
+        })?;
+        Ok((holding.device, holding.root.join(deeper)))
+    }
+
     /// The mount that an open directory lies on.
     pub fn holding(&self, dir: &super::fs::Dir) -> Result<Mount> {
         let path = format!("/proc/self/fdinfo/{}", dir.as_fd().as_raw_fd());

@@ -33,3 +33,4 @@ mod state;
 mod sub_dir;
 mod targets;
 mod unpublish;
+mod whose;
