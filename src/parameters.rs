@@ -34,7 +34,7 @@ pub enum OnDelete {
     Delete,
     /// It stays where it is, as `<path>.retained-<incarnation>`.
     Retain,
-    /// It moves to `archived/<path>.<incarnation>` of the root, `.` becoming `-`.
+    /// It moves to `archived/<path>-<incarnation>` of the root.
     Archive,
 }
 
@@ -42,12 +42,26 @@ pub enum OnDelete {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
-    /// Permission bits, as chmod(2) takes them.
+    /// Permission bits, as chmod(2) takes them; in a record in octal, as people read them.
+    #[serde(with = "octal")]
     pub mode: u32,
     /// User id.
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+}
+
+mod octal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{mode:04o}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::permission_bits(&text).map_err(D::Error::custom)
+    }
 }
 
 impl Default for Owner {

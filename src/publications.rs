@@ -5,12 +5,15 @@
 //! process finds it. A note without a mount says nothing; a mount without a note counts as exclusive.
 //!
 //! ```text
+//! <run>/<driver>/                                                             locked by whoever attaches a mount
 //! <run>/<driver>/<hash of the volume's key>/<hash of the target>.attaching    written before the mount is attached
 //! <run>/<driver>/<hash of the volume's key>/<hash of the target>.confirmed    renamed so when it was checked after
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -83,6 +86,26 @@ impl Notes {
 
     fn of_volume(&self, volume: &str) -> PathBuf {
         self.directory.join(hash(volume))
+    }
+
+    /// The right to attach mounts, among the processes of this host that share the run directory: dropped, it is the
+    /// next one's. The kernel would put two mounts at one target on top of each other, and tell neither.
+    ///
+    /// # Errors
+    /// ABORTED when another process holds it for three seconds: one that was stopped, for it takes microseconds.
+    pub fn only_one(&self) -> Result<File> {
+        make_directories(&self.directory)?;
+        let failed = |error| Error::io(format!("lock {}", self.directory.display()), error);
+        let file = File::open(&self.directory).map_err(failed)?;
+        for _ in 0..3000 {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+        let why = "another process of this host is attaching a mount and does not come to an end".to_string();
+        Err(Error::Pending { what: self.directory.display().to_string(), why })
     }
 
     /// Notes that a mount is about to be attached.

@@ -6,7 +6,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -68,6 +68,13 @@ impl Socket {
             invalid(format!("{}: {error} (a socket's path has 107 bytes at most)", path.display()))
         })?;
         let failed = |doing: &str, error: io::Error| Error::io(format!("{doing} {}", path.display()), error);
+        // The last directory is made, as /run/berth after a boot; one that is further up was misspelt.
+        if let Some(above) = path.parent()
+            && let Err(error) = std::fs::DirBuilder::new().mode(0o755).create(above)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(Error::io(format!("make directory {}", above.display()), error));
+        }
         let lock = Lock::take(&path)?;
         clear(&path)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

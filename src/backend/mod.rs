@@ -161,6 +161,7 @@ impl OpenRoot {
         let mut dir = self.dir.dir(".")?;
         for part in above.split('/') {
             dir.mkdir_if_missing(part)?;
+            sync_unless_ordered(&[&dir])?;
             dir = dir.dir(part).map_err(|error| match error.errno() {
                 Some(Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Error::Refused {
                     what: format!("make {path} beneath root {}", self.name),

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
 use crate::access::{Mode, Publication, Scope, Verdict, admit};
 use crate::backend::local::Root;
 use crate::backend::{OpenRoot, Placement};
@@ -88,26 +86,18 @@ pub(super) fn publish(
         }
         Verdict::InUse { by } => return Err(Error::InUse { what: format!("volume {volume_id}"), by }),
     }
-    let mount = Detached::clone_of(&source.data, attributes).map_err(|error| match error.errno() {
-        Some(Errno::EPERM) => Error::Refused {
-            what: format!("publish volume {id} with these mount flags"),
-            why: format!(
-                "{error}: in a user namespace a mount can't allow what the root's own mount forbids"
-            ),
-        },
-        _ => error,
-    })?;
-    let place = Place::prepare(&target)?;
+    let mount = Detached::clone_of(&source.data, attributes)?;
     let note = Note::of(guard.key(), source.incarnation.as_deref(), mode, &wanted);
-    let attached = publishing.step(|| {
-        driver.notes.attaching(&note)?;
-        mount.attach(&place.dir).map_err(|error| place.explain(error))
-    });
-    if let Err(error) = attached {
-        driver.notes.forget(guard.key(), &target)?;
-        place.give_up();
-        return Err(error);
-    }
+    publishing.step(|| {
+        let _only_one = driver.notes.only_one()?;
+        // Refuses a target that something is mounted at; nobody of Berth's can come between.
+        let place = Place::prepare(&target)?;
+        driver.notes.attaching(&note).and_then(|()| mount.attach(&place.dir)).or_else(|error| {
+            driver.notes.forget(guard.key(), &target)?;
+            place.give_up();
+            Err(place.explain(error))
+        })
+    })?;
     check_again(driver, &open, &id, guard.key(), &source, &wanted, &publishing)?;
     done
 }

@@ -72,7 +72,9 @@ impl Detached {
         // SAFETY: the descriptor is open, the path is a string that ends in a zero.
         let answer =
             unsafe { libc::syscall(libc::SYS_open_tree, source.as_fd().as_raw_fd(), EMPTY.as_ptr(), flags) };
-        let fd = check(|| format!("clone the mount of {shown}"), answer)?;
+        let what = format!("clone the mount of {shown}");
+        let fd = check(|| what, answer)
+            .map_err(|error| forbidden(error, "the driver may not mount: it needs CAP_SYS_ADMIN"))?;
         let fd = libc::c_int::try_from(fd).map_err(|_| Error::io("clone a mount", Errno::EBADF))?;
         // SAFETY: the kernel just gave this descriptor to us, and nobody else has it.
         let tree = Self(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -93,7 +95,9 @@ impl Detached {
                 size_of::<libc::mount_attr>(),
             )
         };
-        check(|| format!("set the mount attributes of {shown} ({attributes:?})"), answer)?;
+        let what = format!("set the mount flags of {shown}");
+        let why = "in a user namespace a mount can't allow what the root's own mount forbids";
+        check(|| what, answer).map_err(|error| forbidden(error, why))?;
         Ok(tree)
     }
 
@@ -113,6 +117,16 @@ impl Detached {
         };
         check(|| format!("attach a mount at {}", target.path().display()), answer)?;
         Ok(())
+    }
+}
+
+/// FAILED_PRECONDITION, with the reason, for what the kernel does not permit.
+fn forbidden(error: Error, why: &str) -> Error {
+    match error {
+        Error::Io { doing, source } if source.raw_os_error() == Some(libc::EPERM) => {
+            Error::Refused { what: doing, why: why.to_string() }
+        }
+        _ => error,
     }
 }
 
