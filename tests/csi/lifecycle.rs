@@ -79,3 +79,12 @@ fn modes_hold_on_a_root_that_is_reached_through_a_link() {
     rig.publish(publish(&id, &two).mode(mode)).fails(Code::FailedPrecondition, &one);
     rig.delete(&id).fails(Code::FailedPrecondition, &one);
 }
+
+#[test]
+fn a_node_says_who_it_is_and_where_its_volumes_are() {
+    let mut rig = Rig::new();
+    let info = rig.node_info(NodeGetInfoRequest {}).ok();
+    assert_eq!((info.node_id.as_str(), info.max_volumes_per_node), ("node-1", 0));
+    let volume = rig.create(create("a")).ok().volume.unwrap();
+    assert_eq!(volume.accessible_topology, [info.accessible_topology.unwrap()]);
+}

@@ -81,6 +81,20 @@ fn a_driver_started_after_the_kill_unpublishes_what_the_dead_one_published() {
 }
 
 #[test]
+fn a_driver_that_is_stopped_leaves_what_is_mounted_to_the_next_one() {
+    let mut rig = Rig::new();
+    let (id, target) = (volume(&mut rig), rig.target("t"));
+    rig.publish(publish(&id, &target)).ok();
+    let before = rig.snapshot();
+    rig.stop();
+    fs::write(format!("{target}/file"), "a pod works on").unwrap();
+    fs::remove_file(format!("{target}/file")).unwrap();
+    rig.start();
+    rig.publish(publish(&id, &target)).ok();
+    rig.is_as(&before);
+}
+
+#[test]
 fn a_reboot_frees_every_volume() {
     for mode in MODES {
         let mut rig = Rig::new();
@@ -147,7 +161,8 @@ fn a_mount_whose_note_is_lost_counts_as_exclusive_and_unpublishing_it_frees_the_
 
 #[test]
 fn a_note_that_cannot_be_believed_is_as_good_as_none() {
-    let spoil: [(&str, fn(&str) -> String); 6] = [
+    type Spoil = fn(&str) -> String;
+    let ways: [(&str, Spoil); 6] = [
         ("empty", |_| String::new()),
         ("cut short", |text| text[..text.len() / 2].into()),
         ("no JSON", |_| "\0\0\0\0".into()),
@@ -158,7 +173,7 @@ fn a_note_that_cannot_be_believed_is_as_good_as_none() {
         }),
     ];
     let mode = Mode::MultiNodeMultiWriter;
-    for (how, spoil) in spoil {
+    for (how, spoil) in ways {
         let mut rig = Rig::new();
         let (id, one) = (volume(&mut rig), rig.target("one"));
         rig.publish(publish(&id, &one).mode(mode)).ok();

@@ -264,6 +264,24 @@ fn a_target_that_was_unmounted_by_hand_is_published_again() {
 }
 
 #[test]
+fn a_target_that_was_removed_from_another_mount_namespace_is_gone_with_its_mount() {
+    let mut rig = Rig::new();
+    let (id, target) = (exclusive(&mut rig), rig.target("t"));
+    for publish_again in [false, true] {
+        rig.publish(request(&id, &target)).ok();
+        let elsewhere =
+            ["--mount", "--propagation", "private", "sh", "-c", "umount \"$0\" && rmdir \"$0\"", &target];
+        assert!(std::process::Command::new("unshare").args(elsewhere).status().unwrap().success());
+        assert_eq!(rig.mounts_at(&target), []);
+        if publish_again {
+            serves(&mut rig, &id, &target, &target);
+        } else {
+            rig.unpublish(&id, &target).ok();
+        }
+    }
+}
+
+#[test]
 fn a_target_whose_parent_went_away_is_unpublished_and_the_volume_free() {
     let mut rig = Rig::new();
     let (id, target) = (exclusive(&mut rig), rig.target("pod/t"));
