@@ -215,10 +215,13 @@ impl Notes {
         let published = |mount: Mount| {
             let at = mount.at.display().to_string();
             let noted = self.find(volume, &at).filter(|(note, _)| note.incarnation.as_deref() == incarnation);
-            let read_only = mount.options.split(',').any(|option| option == "ro");
-            let (mode, arguments, confirmed) = match noted {
-                Some((note, confirmed)) => (Some(note.mode), note.arguments, confirmed),
-                None => (None, BTreeMap::new(), false),
+            let is_ro = mount.options.split(',').any(|option| option == "ro");
+            // A mount may be read-only though nobody asked for it, where the root's own mount is.
+            let (mode, arguments, read_only, confirmed) = match noted {
+                Some((note, confirmed)) => {
+                    (Some(note.mode), note.arguments, is_ro && note.read_only, confirmed)
+                }
+                None => (None, BTreeMap::new(), is_ro, false),
             };
             Published { publication: Publication { at, mode, read_only, arguments }, confirmed }
         };

@@ -18,44 +18,56 @@ use crate::error::{Error, Result};
 
 const EMPTY: &CStr = c"";
 
-/// Attributes of a mount, as mount_setattr(2) takes them: what to set and what to clear.
+/// Attributes of a mount, as mount_setattr(2) takes them: what to set, what to clear, and what has to be left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes {
     set: u64,
     clear: u64,
+    without: u64,
 }
+
+/// What forbids, the bit by which statvfs(3) tells it, and the flag that asks for its absence.
+const FORBIDS: [(u64, libc::c_ulong, &str); 6] = [
+    (libc::MOUNT_ATTR_RDONLY, libc::ST_RDONLY, "rw"),
+    (libc::MOUNT_ATTR_NOSUID, libc::ST_NOSUID, "suid"),
+    (libc::MOUNT_ATTR_NODEV, libc::ST_NODEV, "dev"),
+    (libc::MOUNT_ATTR_NOEXEC, libc::ST_NOEXEC, "exec"),
+    (libc::MOUNT_ATTR_NODIRATIME, libc::ST_NODIRATIME, "diratime"),
+    (libc::MOUNT_ATTR_NOSYMFOLLOW, ST_NOSYMFOLLOW, "symfollow"),
+];
+/// Linux 5.10; libc has no name for it.
+const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
 
 impl Attributes {
     /// What every mount gets that says nothing else: content is hostile, so no devices and no set-user-id.
     pub fn safe() -> Self {
-        Self { set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, clear: 0 }
+        Self { set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, clear: 0, without: 0 }
     }
 
-    /// Adds a flag as mount(8) spells it; false when it is not one that a directory's mount can have.
+    /// Adds a flag as mount(8) spells it; false when it is not one that a directory's mount can have. A flag that
+    /// allows something never takes away what the file system's own mount forbids: see [`Detached::clone_of`].
     #[must_use]
     pub fn add(&mut self, flag: &str) -> bool {
-        let (set, clear) = match flag {
-            "ro" => (libc::MOUNT_ATTR_RDONLY, 0),
-            "rw" => (0, libc::MOUNT_ATTR_RDONLY),
-            "nosuid" => (libc::MOUNT_ATTR_NOSUID, 0),
-            "suid" => (0, libc::MOUNT_ATTR_NOSUID),
-            "nodev" => (libc::MOUNT_ATTR_NODEV, 0),
-            "dev" => (0, libc::MOUNT_ATTR_NODEV),
-            "noexec" => (libc::MOUNT_ATTR_NOEXEC, 0),
-            "exec" => (0, libc::MOUNT_ATTR_NOEXEC),
-            "nodiratime" => (libc::MOUNT_ATTR_NODIRATIME, 0),
-            "diratime" => (0, libc::MOUNT_ATTR_NODIRATIME),
-            "nosymfollow" => (libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
-            "symfollow" => (0, libc::MOUNT_ATTR_NOSYMFOLLOW),
+        let (set, clear, without) = match flag {
+            "ro" => (libc::MOUNT_ATTR_RDONLY, 0, 0),
+            "nosuid" => (libc::MOUNT_ATTR_NOSUID, 0, 0),
+            "nodev" => (libc::MOUNT_ATTR_NODEV, 0, 0),
+            "noexec" => (libc::MOUNT_ATTR_NOEXEC, 0, 0),
+            "nodiratime" => (libc::MOUNT_ATTR_NODIRATIME, 0, 0),
+            "nosymfollow" => (libc::MOUNT_ATTR_NOSYMFOLLOW, 0, 0),
             // The three exclude each other: the field is cleared before it is set.
-            "noatime" => (libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR__ATIME),
-            "strictatime" => (libc::MOUNT_ATTR_STRICTATIME, libc::MOUNT_ATTR__ATIME),
-            "relatime" | "atime" => (libc::MOUNT_ATTR_RELATIME, libc::MOUNT_ATTR__ATIME),
-            _ => return false,
+            "noatime" => (libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR__ATIME, 0),
+            "strictatime" => (libc::MOUNT_ATTR_STRICTATIME, libc::MOUNT_ATTR__ATIME, 0),
+            "relatime" | "atime" => (libc::MOUNT_ATTR_RELATIME, libc::MOUNT_ATTR__ATIME, 0),
+            _ => match FORBIDS.iter().find(|(_, _, allows)| *allows == flag) {
+                Some((forbids, _, _)) => (0, 0, *forbids),
+                None => return false,
+            },
         };
         // The last word wins, as with mount(8).
-        self.set = (self.set & !clear) | set;
+        self.set = (self.set & !clear & !without) | set;
         self.clear = (self.clear & !set) | clear;
+        self.without = (self.without & !set) | without;
         true
     }
 }
@@ -66,6 +78,9 @@ pub struct Detached(OwnedFd);
 
 impl Detached {
     /// A second mount of the tree at `source`, private, with these attributes.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION when a flag allows what the mount of `source` forbids: who mounted that has the last word.
     pub fn clone_of(source: &super::fs::Dir, attributes: Attributes) -> Result<Self> {
         let shown = source.path().display();
         let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint;
@@ -98,7 +113,24 @@ impl Detached {
         let what = format!("set the mount flags of {shown}");
         let why = "in a user namespace a mount can't allow what the root's own mount forbids";
         check(|| what, answer).map_err(|error| forbidden(error, why))?;
-        Ok(tree)
+        let has =
+            tree.flags().map_err(|errno| Error::io(format!("read the mount flags of {shown}"), errno))?;
+        match FORBIDS.iter().find(|(bit, told, _)| attributes.without & bit != 0 && has & told != 0) {
+            None => Ok(tree),
+            Some((_, _, flag)) => Err(Error::Refused {
+                what: format!("mount {shown} with the flag {flag}"),
+                why: "the mount or the file system that it lies on forbids that".into(),
+            }),
+        }
+    }
+
+    /// The flags of the mount and of its file system, as statvfs(3) tells them.
+    fn flags(&self) -> Result<libc::c_ulong, Errno> {
+        let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: the descriptor is open, and there is room for what is written.
+        Errno::result(unsafe { libc::fstatvfs(self.0.as_raw_fd(), found.as_mut_ptr()) })?;
+        // SAFETY: the call succeeded, so it was written.
+        Ok(unsafe { found.assume_init() }.f_flag)
     }
 
     /// Shows the mount at an open directory, complete from its first visible moment.

@@ -275,7 +275,7 @@ fn a_flag_that_the_kernel_has_locked_is_refused_and_nothing_is_mounted() {
     ]);
     let (id, target) = (rig.create(create("a")).id(), rig.target("t"));
     for flag in ["suid", "dev", "exec", "strictatime", "relatime"] {
-        rig.publish(with_flags(&id, &target, &[flag])).fails(Code::FailedPrecondition, "in a user namespace");
+        rig.publish(with_flags(&id, &target, &[flag])).fails(Code::FailedPrecondition, "forbids");
         assert!(!fs::exists(&target).unwrap(), "{flag}: nothing is left");
     }
     rig.publish(with_flags(&id, &target, &["noexec"])).ok();
@@ -290,4 +290,17 @@ fn a_publication_of_the_old_kind_of_string_is_the_same_as_its_words() {
     let one = options(&mut rig, &id, &target, &["ro,noexec"]);
     let many = options(&mut rig, &id, &target, &["ro", "noexec"]);
     assert_eq!(one, many);
+}
+
+#[test]
+fn no_flag_allows_what_the_administrator_mounted_the_root_without() {
+    let (mut rig, id, target) = volume();
+    remount(&rig.root(), "ro,noexec,nosuid,nodev,nodiratime,nosymfollow");
+    let before = rig.snapshot();
+    for flag in ["rw", "exec", "suid", "dev", "diratime", "symfollow"] {
+        rig.publish(with_flags(&id, &target, &[flag])).fails(Code::FailedPrecondition, flag);
+        rig.is_as(&before);
+    }
+    let options = options(&mut rig, &id, &target, &[]);
+    assert_eq!(options.join(","), "ro,nosuid,nodev,noexec,nodiratime,relatime,nosymfollow");
 }

@@ -180,6 +180,7 @@ fn a_read_only_root_serves_what_is_on_it() {
             assert!(told.contains("main") || told.contains(&rig.root().display().to_string()), "{told}");
             assert_eq!(rig.create(create("a")).id(), id);
             rig.publish(publish(&id, &target)).ok();
+            rig.publish(publish(&id, &target)).ok();
             assert_eq!(fs::read_to_string(format!("{target}/file")).unwrap(), "precious");
             let written = fs::write(format!("{target}/file"), "x").unwrap_err();
             assert_eq!(written.raw_os_error(), Some(Errno::EROFS as i32));
