@@ -115,9 +115,13 @@ impl Driver {
 
     /// The volume that an id names on this node, and its root; nothing when no such volume can exist here.
     pub fn find(&self, volume_id: &str) -> Option<(&Root, VolumeId)> {
-        let id = VolumeId::parse(volume_id)?;
-        let root = self.roots.iter().find(|root| root.spec.name == id.root)?;
-        (id.node == node_part(&self.config.node_id)).then_some((root, id))
+        let id = VolumeId::parse(volume_id).filter(|id| self.is_here(id))?;
+        Some((self.roots.iter().find(|root| root.spec.name == id.root)?, id))
+    }
+
+    /// Whether an id is one of this node, whatever its root.
+    pub fn is_here(&self, id: &VolumeId) -> bool {
+        id.node == node_part(&self.config.node_id)
     }
 
     /// NOT_FOUND for an id, saying so when it is one of another node.

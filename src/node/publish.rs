@@ -249,8 +249,13 @@ pub(super) fn unpublish(
     let volume_id = messages::required("volume_id", &request.volume_id)?;
     let asked = target::check("target_path", &request.target_path)?;
     let done = Ok(csi::NodeUnpublishVolumeResponse {});
-    let Some((root, id)) = driver.find(volume_id) else { return done };
+    let Some(id) = VolumeId::parse(volume_id).filter(|id| driver.is_here(id)) else { return done };
     let Some(target) = target::resolve(&asked)? else { return done };
+    let root = driver.find(volume_id).map(|(root, _)| root);
+    // The root may be served no more; a mount of it that is noted is ours all the same.
+    if root.is_none() && driver.notes.find(&id.key(), &target).is_none() {
+        return done;
+    }
     target::check_outside(driver, "target_path", &target)?;
     driver.targets.unpublish(call, &target, || {
         let mounted: Vec<_> = Table::read()?.at(Path::new(&target)).collect();
@@ -275,9 +280,9 @@ pub(super) fn unpublish(
 /// Whether what is mounted at a target is this volume: by its record; or by its note, unless the mount is
 /// certainly another's, for the data may have been renamed since; or, when both are lost, because it is data of a volume
 /// of this root that nobody else claims.
-fn is_ours(driver: &Driver, root: &Root, id: &VolumeId, target: &str, mounted: &[Mount]) -> bool {
+fn is_ours(driver: &Driver, root: Option<&Root>, id: &VolumeId, target: &str, mounted: &[Mount]) -> bool {
     // The device of the root, and where its file system has the data of the volume if it has a record.
-    let look_up = || -> Result<(String, Option<PathBuf>)> {
+    let look_up = |root: &Root| -> Result<(String, Option<PathBuf>)> {
         let (open, table) = (root.open()?, Table::read()?);
         let path = match &id.handle {
             Handle::Adopted { path, .. } => Some(path.clone()),
@@ -286,7 +291,7 @@ fn is_ours(driver: &Driver, root: &Root, id: &VolumeId, target: &str, mounted: &
         let (device, at) = open.in_table(&table, path.as_deref().unwrap_or_default())?;
         Ok((device, path.map(|_| at)))
     };
-    let found = look_up().ok();
+    let found = root.and_then(|root| look_up(root).ok());
     let exact =
         |device: &str, path: &Path| mounted.iter().any(|mount| mount.device == device && mount.root == path);
     if let Some((device, Some(path))) = &found

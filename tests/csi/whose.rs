@@ -25,3 +25,19 @@ fn a_target_within_a_root_is_refused_and_nothing_there_is_removed() {
     rig.publish(publish(&b, &format!("{target}/empty"))).fails(Code::InvalidArgument, "target_path");
     assert!(fs::exists(format!("{target}/empty")).unwrap());
 }
+
+#[test]
+fn an_unpublish_reaches_a_mount_of_a_root_that_is_not_served_any_more() {
+    let mut rig = Rig::new();
+    let target = rig.target("t");
+    let id = rig.create(create("a")).id();
+    rig.publish(publish(&id, &target)).ok();
+    let other = rig.scratch().join("other");
+    fs::create_dir(&other).unwrap();
+    rig.set_roots(&[format!("other={},plain", other.display())]);
+    rig.restart();
+    rig.unpublish(&id, &rig.target("never")).ok();
+    rig.unpublish(&id, &target).ok();
+    assert_eq!(rig.mounts_at(&target).len(), 0);
+    assert!(!fs::exists(&target).unwrap());
+}
