@@ -21,7 +21,7 @@ use tracing_subscriber::prelude::*;
 /// Berth gives every volume a directory of its own and mounts it where the orchestrator says, for those who may
 /// have it and nobody else: ReadWriteOncePod is one pod, ReadOnlyMany cannot be written, whoever asks.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
