@@ -205,19 +205,29 @@ impl Notes {
         })
     }
 
-    /// The publications that `mounts`, all those of a volume's data, make.
+    /// The publications that `mounts`, all those of a volume's data, make. A mount without a note that is a copy of
+    /// one with a note (where a directory of targets can be seen at two places, each mount in it appears twice)
+    /// is no publication of its own.
     pub fn publications(
         &self,
         volume: &str,
         incarnation: Option<&str>,
         mounts: impl Iterator<Item = Mount>,
     ) -> Vec<Published> {
-        let published = |mount: Mount| {
+        let with_note = |mount: Mount| {
+            let noted = self.find(volume, &mount.at.display().to_string());
+            (mount, noted.filter(|(note, _)| note.incarnation.as_deref() == incarnation))
+        };
+        let (noted, unknown): (Vec<_>, Vec<_>) = mounts.map(with_note).partition(|(_, note)| note.is_some());
+        let is_copy = |mount: &Mount| {
+            noted.iter().any(|(other, _)| other.groups.iter().any(|group| mount.groups.contains(group)))
+        };
+        let unknown: Vec<_> = unknown.into_iter().filter(|(mount, _)| !is_copy(mount)).collect();
+        let published = |(mount, note): (Mount, Option<(Note, bool)>)| {
             let at = mount.at.display().to_string();
-            let noted = self.find(volume, &at).filter(|(note, _)| note.incarnation.as_deref() == incarnation);
             let is_ro = mount.options.split(',').any(|option| option == "ro");
             // A mount may be read-only though nobody asked for it, where the root's own mount is.
-            let (mode, arguments, read_only, confirmed) = match noted {
+            let (mode, arguments, read_only, confirmed) = match note {
                 Some((note, confirmed)) => {
                     (Some(note.mode), note.arguments, is_ro && note.read_only, confirmed)
                 }
@@ -225,7 +235,7 @@ impl Notes {
             };
             Published { publication: Publication { at, mode, read_only, arguments }, confirmed }
         };
-        mounts.map(published).collect()
+        noted.into_iter().chain(unknown).map(published).collect()
     }
 }
 
@@ -255,6 +265,7 @@ mod tests {
             root: "/v".into(),
             at: at.into(),
             options: "rw,noexec".into(),
+            groups: Vec::new(),
             file_system: "tmpfs".into(),
         }
     }

@@ -195,6 +195,9 @@ pub struct Mount {
     pub at: PathBuf,
     /// Options of this mount, separated by commas.
     pub options: String,
+    /// The groups of mounts that it shares events with, or receives them from (mount_namespaces(7)). A mount that is
+    /// attached where such a group can see it appears once for each member, and those copies are a group.
+    pub groups: Vec<u64>,
     /// The file system's type.
     pub file_system: String,
 }
@@ -258,13 +261,19 @@ impl Table {
                 return None;
             }
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let tags = words.by_ref().take_while(|word| *word != b"-");
+            let groups = tags.filter_map(|tag| {
+                let number = tag.strip_prefix(b"shared:").or_else(|| tag.strip_prefix(b"master:"))?;
+                text(number).parse().ok()
+            });
             Some(Mount {
                 id: text(fields[0]).parse().ok()?,
                 device: text(fields[2]),
                 root: unescape(fields[3]),
                 at: unescape(fields[4]),
                 options: text(fields[5]),
-                file_system: text(words.skip_while(|word| *word != b"-").nth(1)?),
+                groups: groups.collect(),
+                file_system: text(words.next()?),
             })
         })
     }
@@ -330,9 +339,10 @@ mod tests {
     }
 
     #[test]
-    fn tags_before_the_type_are_skipped() {
+    fn tags_before_the_type_tell_the_groups() {
         let found: Vec<_> = table().at(Path::new("/mnt/ssd")).collect();
         assert_eq!(found[0].file_system, "ext4");
+        assert_eq!(found[0].groups, [7, 1]);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use berth::csi::volume_capability::access_mode::Mode;
+use nix::mount::{MsFlags, mount};
+
 use crate::rig::*;
 
 #[test]
@@ -40,4 +43,39 @@ fn an_unpublish_reaches_a_mount_of_a_root_that_is_not_served_any_more() {
     rig.unpublish(&id, &target).ok();
     assert_eq!(rig.mounts_at(&target).len(), 0);
     assert!(!fs::exists(&target).unwrap());
+}
+
+#[test]
+fn targets_that_can_be_seen_at_two_places_are_one_publication_each() {
+    let mut rig = Rig::without_driver();
+    // As where a distribution binds /var/lib/kubelet to elsewhere: both are peers, and each mount appears twice.
+    let (targets, again) = (rig.scratch().join("targets"), rig.scratch().join("again"));
+    fs::create_dir(&again).unwrap();
+    rig.mount_tmpfs(&targets, "size=1m");
+    mount(None::<&str>, &targets, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+    rig.bind(&targets, &again);
+    let root = rig.root();
+    rig.mount_tmpfs(&root, "size=64m,mode=0755");
+    rig.set_roots(&[format!("main={}", root.display())]);
+    rig.start();
+    let id = rig.create(create("a")).id();
+    let (one, two) = (rig.target("one"), rig.target("two"));
+    rig.publish(publish(&id, &one)).ok();
+    assert_eq!(rig.mounts_at(&again.join("one").display().to_string()).len(), 1);
+    rig.publish(publish(&id, &two)).ok();
+    rig.publish(publish(&id, &one)).ok();
+    rig.delete(&id).fails(Code::FailedPrecondition, &one);
+    rig.unpublish(&id, &one).ok();
+    rig.unpublish(&id, &two).ok();
+    assert_eq!(rig.mounts_at(&again.join("two").display().to_string()).len(), 0);
+    rig.delete(&id).ok();
+    let mode = Mode::SingleNodeSingleWriter;
+    let id = rig.create(create("b").mode(mode)).id();
+    rig.publish(publish(&id, &one).mode(mode)).ok();
+    rig.publish(publish(&id, &one).mode(mode)).ok();
+    rig.publish(publish(&id, &two).mode(mode)).fails(Code::FailedPrecondition, &one);
+    // Without its note a mount counts as exclusive at every place where it can be seen.
+    fs::remove_dir_all(rig.run_dir()).unwrap();
+    rig.publish(publish(&id, &two).mode(mode)).fails(Code::FailedPrecondition, "not known");
+    rig.delete(&id).fails(Code::FailedPrecondition, "published");
 }
