@@ -173,12 +173,14 @@ impl Driver {
         Ok(found)
     }
 
-    /// Moves to the trash what dead creations left, and purges it, root by root.
+    /// Moves to the trash what dead creations left, purges it, and keeps room for deletions, root by root.
     fn tidy(&self) {
         for root in &self.roots {
             let tidied = root.open().and_then(|open| {
-                open.store.sweep(LEFT_BEHIND)?;
-                empty_trash(&open)
+                let swept = open.store.sweep(LEFT_BEHIND);
+                empty_trash(&open)?;
+                open.store.lay_reserve()?;
+                swept
             });
             if let Err(error) = tidied {
                 tracing::debug!(root = root.spec.name, %error, "the trash waits");

@@ -4,6 +4,7 @@
 //! .berth/new/…                                     being written or built; nobody else looks here
 //! .berth/volumes/<name>/<incarnation>/<n>.json     the record of a volume: the highest generation holds
 //! .berth/trash/…                                   what is to be purged
+//! .berth/reserve/…                                 room for deletions
 //! ```
 //!
 //! There is no lock between processes. Two facts of the file system stand in for it: `link` to a name that
@@ -16,6 +17,7 @@
 //! - the names, before a creation or a deletion is answered: [`Store::settle`]. Until then a power cut may undo
 //!   what nobody was told.
 
+mod reserve;
 mod sweep;
 
 use std::path::PathBuf;

@@ -81,8 +81,7 @@ const FILE: &str = "root.json";
 struct Seen {
     device: u64,
     inode: u64,
-    /// The inode of `root.json`, and when it was last touched: a disk that has the device number of one that went has
-    /// another.
+    /// Of `root.json`: a disk that has the device number of one that went has another.
     identity: (u64, i64, i64),
     uuid: String,
 }

@@ -184,18 +184,17 @@ pub(super) fn delete(
     };
     let guard = driver.guards.acquire(call, id.key())?;
     let open = root.open()?;
-    if let Some(mut found) = open.store.load(name)? {
+    open.store.with_reserve(|| {
+        let Some(mut found) = open.store.load(name)? else { return open.store.clear(&guard, name) };
         unpublished(driver, &open, &guard, &found.volume)?;
         if found.volume.state != State::Deleting {
             let mut dying = found.volume.clone();
             dying.state = State::Deleting;
             found = open.store.win(&guard, found, dying)?;
         }
-        finish_deletion(driver, &open, &guard, name, &found)?;
-        driver.purge();
-    } else {
-        open.store.clear(&guard, name)?;
-    }
+        finish_deletion(driver, &open, &guard, name, &found)
+    })?;
+    driver.purge();
     open.store.settle()?;
     gone
 }

@@ -81,15 +81,12 @@ impl Dir {
         self.path.join(name)
     }
 
-    fn openat2(&self, name: &OsStr, flags: OFlag, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {
+    fn openat2(&self, name: &OsStr, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let mode = if flags.contains(OFlag::O_CREAT) { 0o600 } else { 0 };
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
-            .mode(if flags.contains(OFlag::O_CREAT) {
-                Mode::from_bits_truncate(0o600)
-            } else {
-                Mode::empty()
-            })
-            .resolve(resolve);
+            .mode(Mode::from_bits_truncate(mode))
+            .resolve(CONFINED);
         // EAGAIN: the kernel could not be sure that a concurrent rename did not lead out (openat2(2)).
         for _ in 0..100 {
             match fcntl::openat2(&self.fd, name, how) {
@@ -107,7 +104,7 @@ impl Dir {
     pub fn dir(&self, path: impl AsRef<OsStr>) -> Result<Self> {
         let path = path.as_ref();
         let joined = if path == "." { self.path.clone() } else { self.path.join(path) };
-        match self.openat2(path, OFlag::O_DIRECTORY, CONFINED) {
+        match self.openat2(path, OFlag::O_DIRECTORY) {
             Ok(fd) => Ok(Self { fd, path: joined }),
             Err(errno) => Err(Error::io(format!("open directory {}", joined.display()), errno)),
         }
@@ -175,9 +172,8 @@ impl Dir {
 
     /// The whole content of a file.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let failed = |errno| self.failed("read", name)(errno);
-        let fd =
-            self.openat2(OsStr::new(name), OFlag::O_RDONLY | OFlag::O_NONBLOCK, CONFINED).map_err(failed)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let fd = self.openat2(OsStr::new(name), flags).map_err(|e| self.failed("read", name)(e))?;
         let mut content = Vec::with_capacity(1024);
         let read = File::from(fd).take(MAX_FILE).read_to_end(&mut content);
         read.map_err(|error| Error::io(format!("read {}", self.path_of(name).display()), error))?;
@@ -188,8 +184,7 @@ impl Dir {
     /// is not: see [`Dir::sync`].
     pub fn create(&self, name: &str, content: &[u8], sync: bool) -> Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-        let fd =
-            self.openat2(OsStr::new(name), flags, CONFINED).map_err(|e| self.failed("create", name)(e))?;
+        let fd = self.openat2(OsStr::new(name), flags).map_err(|e| self.failed("create", name)(e))?;
         let mut file = File::from(fd);
         let written = file.write_all(content).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
         written.map_err(|error| {
@@ -197,6 +192,12 @@ impl Dir {
             let _ = self.unlink(name);
             Error::io(format!("write {}", self.path_of(name).display()), error)
         })
+    }
+
+    /// Takes a file's content away.
+    pub fn truncate(&self, name: &str) -> Result<()> {
+        let fd = self.openat2(OsStr::new(name), OFlag::O_WRONLY);
+        fd.and_then(|fd| unistd::ftruncate(&fd, 0)).map_err(|e| self.failed("cut short", name)(e))
     }
 
     /// Renames a name of this directory to a name of another, in one step.

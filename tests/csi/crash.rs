@@ -39,7 +39,7 @@ fn at_every_step<T: std::fmt::Debug>(
         for next in next.iter().copied() {
             let scene = scene(&mut rig, &format!("v{step}-{next:?}").to_lowercase());
             rig.killed_at(&steps[..step], |rig| call(rig, &scene));
-            println!("killed at {:?}, then {next:?}", steps[step - 1]);
+            eprintln!("killed at {:?}, then {next:?}", steps[step - 1]);
             rig.start();
             rig.disk().check_explained();
             scene.next(&mut rig, next);

@@ -59,8 +59,11 @@ impl Parts {
     }
 }
 
+/// Makes a layout out of a volume that is whole.
+type Layout = fn(&Parts);
+
 /// What was going on, and how far it came.
-const LAYOUTS: &[(&str, fn(&Parts))] = &[
+const LAYOUTS: &[(&str, Layout)] = &[
     ("a tree is being built", |parts| {
         fs::remove_dir_all(parts.prepare()).unwrap();
     }),
@@ -127,7 +130,7 @@ fn every_call_on_every_half_done_layout_comes_to_the_right_end() {
         let beside = rig.data_of("beside").join("file");
         fs::write(&beside, "precious").unwrap();
         for next in EACH.iter().copied() {
-            println!("{layout}, then {next:?}");
+            eprintln!("{layout}, then {next:?}");
             let scene = Scene::of(&rig, create(&format!("v-{next:?}").to_lowercase()));
             rig.create(scene.request.clone()).ok();
             rig.kill();

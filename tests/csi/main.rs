@@ -14,6 +14,7 @@ mod crash;
 mod disks;
 mod expand;
 mod flags;
+mod full_disk;
 mod halfway;
 mod hostile;
 mod ids;

@@ -93,7 +93,7 @@ fn a_bad_record_is_one_bad_volume_and_nothing_of_it_is_deleted() {
     let whole = fs::read_dir(rig.volumes_dir().join("bad")).unwrap().next().unwrap().unwrap().path();
     let text = fs::read(whole.join("1.json")).unwrap();
     for (damage, words, make) in DAMAGES {
-        println!("{damage}");
+        eprintln!("{damage}");
         rig.kill();
         let directory = rig.volumes_dir().join("bad");
         make(&directory, &whole, &whole.join("1.json"));

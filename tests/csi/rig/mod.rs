@@ -29,6 +29,7 @@ mod table;
 pub use client::*;
 pub use disk::*;
 pub use requests::*;
+pub use strace::*;
 pub use table::*;
 
 /// A directory, a driver that serves it, and a client.
@@ -233,6 +234,16 @@ impl Rig {
             self.data().into_iter().filter(|entry| entry.starts_with(&format!("{name}."))).collect();
         assert_eq!(found.len(), 1, "the data of {name}: {found:?}");
         self.root().join(&found[0])
+    }
+
+    /// Waits until the room for deletions is kept.
+    pub fn wait_for_reserve(&self) {
+        let reserve = self.root().join(".berth/reserve");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while fs::read_dir(&reserve).map_or(0, Iterator::count) < 8 {
+            assert!(Instant::now() < deadline, "the reserve is not laid:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until the trash is empty.

@@ -139,7 +139,11 @@ fn rpc_threads(driver: u32) -> Vec<u32> {
             let waits_in = fs::read_to_string(task.join("syscall")).unwrap_or_default();
             let words: Vec<_> = waits_in.split(' ').collect();
             busy |= words.len() < 5;
-            if words.len() >= 5 && words[0] == nix::libc::SYS_futex.to_string() && words[4] != "0x0" {
+            // Who was watched before waits in restart_syscall(2), with the same arguments.
+            let waits = [nix::libc::SYS_futex, nix::libc::SYS_restart_syscall]
+                .iter()
+                .any(|number| words[0] == number.to_string());
+            if words.len() >= 5 && waits && words[4] != "0x0" {
                 idle.push(task.file_name().unwrap().to_str().unwrap().parse().unwrap());
             }
         }

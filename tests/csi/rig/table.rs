@@ -100,6 +100,9 @@ fn walk(directory: &Path, device: u64, directories: bool, lines: &mut Vec<String
     let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
+        if path.ends_with(".berth/reserve") {
+            continue;
+        }
         let found = fs::symlink_metadata(&path).unwrap();
         let shown = format!("{} {:o} {}:{}", path.display(), found.mode(), found.uid(), found.gid());
         if found.is_dir() {
