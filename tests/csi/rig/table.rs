@@ -62,7 +62,7 @@ pub fn has_other_users() -> bool {
 
 impl Rig {
     /// All that a call could have changed, as lines: the root and its records, the targets and the notes, the mounts. What
-    /// waits for its purge and directories for notes are left out, and nothing is looked at through a mount at a target.
+    /// waits for its purge, the reserve and directories for notes are left out, and nothing is looked at through a mount at a target.
     pub fn snapshot(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let targets = self.scratch().join("targets");
