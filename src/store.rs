@@ -94,7 +94,10 @@ impl Store {
                 Err(error) => return Err(misplaced(error, &self.volumes()?, name.as_str())),
             };
             let mut incarnations = Vec::new();
-            dir.scan(|entry, _| incarnations.push(entry.to_string()))?;
+            match dir.scan(|entry, _| incarnations.push(entry.to_string())) {
+                Err(error) if error.is_gone() => continue,
+                answer => answer?,
+            };
             let incarnation = match incarnations.as_slice() {
                 [] => return Ok(None),
                 [one] if Incarnation::parse(one).is_some() => one,
@@ -183,7 +186,9 @@ impl Store {
         let (new, temporary) = (self.new_dir()?, format!("{}.{nonce}.json", found.name));
         guard.call().still_wanted(guard.key())?;
         new.create(&temporary, &content(&next)?, true)?;
-        let linked = new.link(&temporary, &found.dir, &file);
+        // Asked again, for a disk may take its time, and the caller may have got the opposite elsewhere meanwhile.
+        let wanted = guard.call().still_wanted(guard.key());
+        let linked = wanted.and_then(|()| new.link(&temporary, &found.dir, &file));
         new.unlink(&temporary)?;
         match linked {
             Ok(()) => {}
@@ -204,10 +209,14 @@ impl Store {
         // Won only if nobody is ahead, and if the name still leads here: a directory that was buried meanwhile
         // takes links as well.
         let here = self.volumes()?.dir(format!("{}/{}", found.name, found.volume.incarnation));
-        if highest(&found.dir)? != Some(generation) || here.is_err() {
+        let there = match generations(&found.dir) {
+            Err(error) if error.is_gone() => Vec::new(),
+            answer => answer?,
+        };
+        if there.iter().max() != Some(&generation) || here.is_err() {
             return Err(self.beaten(&found.name, "another call got ahead"));
         }
-        for older in generations(&found.dir)?.into_iter().filter(|older| *older < generation) {
+        for older in there.into_iter().filter(|older| *older < generation) {
             match found.dir.unlink(format!("{older}.json")) {
                 Err(error) if !error.is_gone() => return Err(error),
                 _ => {}

@@ -53,6 +53,12 @@ impl<T: std::fmt::Debug> Answer<T> {
         }
     }
 
+    /// Whether the caller gave up before there was an answer.
+    pub fn was_given_up(&self) -> bool {
+        let code = self.result.as_ref().err().map(Status::code);
+        matches!(code, Some(Code::DeadlineExceeded | Code::Cancelled))
+    }
+
     /// Either way.
     pub fn result(self) -> Result<T, Status> {
         self.result
@@ -71,6 +77,7 @@ impl Answer<CreateVolumeResponse> {
 pub struct Client {
     runtime: Runtime,
     channel: Channel,
+    deadline: Option<Duration>,
 }
 
 impl Client {
@@ -82,7 +89,19 @@ impl Client {
             let _in_runtime = runtime.enter();
             endpoint.connect_lazy()
         };
-        Self { runtime, channel }
+        Self { runtime, channel, deadline: None }
+    }
+
+    /// How long this client waits for each answer; a driver is told, as the sidecars and kubelet tell it.
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// A CreateVolume whose caller goes away after so long, with its connection.
+    pub fn creates_and_hangs_up(self, request: CreateVolumeRequest, after: Duration) {
+        let call = async { ControllerClient::new(self.channel).create_volume(request).await };
+        let _ = self.runtime.block_on(async { tokio::time::timeout(after, call).await });
     }
 
     /// A NodePublishVolume whose caller goes away after so long, with its connection.
@@ -102,6 +121,10 @@ macro_rules! calls {
             $(fn $name(&mut self, request: $request) -> Answer<$response> {
                 let client = self.through();
                 let channel = client.channel.clone();
+                let mut request = tonic::Request::new(request);
+                if let Some(deadline) = client.deadline {
+                    request.set_timeout(deadline);
+                }
                 let result = client.runtime.block_on(async { $client::new(channel).$rpc(request).await });
                 Answer { rpc: stringify!($rpc), result: result.map(tonic::Response::into_inner) }
             })*
