@@ -69,6 +69,7 @@ fn pages_hold_no_more_than_is_asked_and_go_on_over_all_roots() {
             assert!(answer.entries.len() <= usize::try_from(size).unwrap());
             found.extend(ids(&answer));
             pages += 1;
+            assert!(pages <= 14, "it goes in circles");
             token = answer.next_token;
             if token.is_empty() {
                 break;
@@ -186,6 +187,7 @@ fn whoever_is_there_from_the_first_page_to_the_last_is_listed_once_whoever_comes
         let (mut listed, mut token) = (Vec::new(), String::new());
         loop {
             let answer = rig.list(page(i32::try_from(1 + random.below(6)).unwrap(), &token)).ok();
+            assert!(ids(&answer).iter().all(|id| !listed.contains(id)), "seed {seed}: twice: {answer:?}");
             listed.extend(ids(&answer));
             token = answer.next_token;
             if token.is_empty() {
@@ -210,12 +212,10 @@ fn whoever_is_there_from_the_first_page_to_the_last_is_listed_once_whoever_comes
                 present.remove(&id);
             }
         }
-        let once: HashSet<_> = listed.iter().collect();
-        assert_eq!(once.len(), listed.len(), "seed {seed}: listed twice: {listed:?}");
         for id in present.iter().filter(|(_, stays)| **stays).map(|(id, _)| id) {
-            assert!(once.contains(id), "seed {seed}: {id} is missing");
+            assert!(listed.contains(id), "seed {seed}: {id} is missing");
         }
-        assert!(once.iter().all(|id| ever.contains(*id)), "seed {seed}: {listed:?}");
+        assert!(listed.iter().all(|id| ever.contains(id)), "seed {seed}: {listed:?}");
         let now: Vec<String> = rig.list_ids(0);
         assert_eq!(now.into_iter().collect::<HashSet<_>>(), present.into_keys().collect(), "seed {seed}");
     }

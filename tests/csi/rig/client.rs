@@ -144,13 +144,14 @@ macro_rules! calls {
             fn list_ids(&mut self, page: i32) -> Vec<String> {
                 let (mut ids, mut token) = (Vec::new(), String::new());
                 loop {
-                    let answer =
-                        self.list(ListVolumesRequest { max_entries: page, starting_token: token }).ok();
+                    let request = ListVolumesRequest { max_entries: page, starting_token: token.clone() };
+                    let answer = self.list(request).ok();
                     ids.extend(answer.entries.into_iter().map(|entry| entry.volume.unwrap().volume_id));
-                    token = answer.next_token;
-                    if token.is_empty() {
+                    if answer.next_token.is_empty() {
                         return ids;
                     }
+                    assert_ne!(answer.next_token, token, "it goes in circles");
+                    token = answer.next_token;
                 }
             }
         }
