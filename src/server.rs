@@ -245,23 +245,25 @@ mod tests {
     use super::*;
     use crate::driver::Config;
 
-    /// An edge with a deadline that a test can wait for, and a driver whose one root is never touched.
-    fn edge(scratch: &tempfile::TempDir) -> Edge {
+    /// An edge before a driver whose one root can't exist.
+    fn edge(deadline: Duration, scratch: &tempfile::TempDir) -> Edge {
         let config = Config { driver_name: "test".into(), node_id: "n".into(), max_volumes: 0 };
-        let root = "main=/nonexistent,plain".parse().unwrap();
+        let root = "main=/dev/null,plain".parse().unwrap();
         let driver = Driver::new(config, vec![root], scratch.path()).unwrap();
-        Edge { driver, controller: true, deadline: Duration::from_millis(200) }
+        Edge { driver, controller: true, deadline }
     }
 
+    const NEVER: Duration = Duration::from_secs(60);
+
     /// Runs a test on a runtime as the process has it.
-    fn at_the_edge<F: Future<Output = ()>>(test: impl FnOnce(Edge) -> F) {
+    fn at_the_edge<F: Future<Output = ()>>(deadline: Duration, test: impl FnOnce(Edge) -> F) {
         let scratch = tempfile::tempdir().unwrap();
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap()
-            .block_on(test(edge(&scratch)));
+            .block_on(test(edge(deadline, &scratch)));
     }
 
     fn probe() -> Request<csi::ProbeRequest> {
@@ -284,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_internal_for_that_call_alone() {
-        at_the_edge(|edge| async move {
+        at_the_edge(NEVER, |edge| async move {
             let (go_on, wait) = mpsc::channel::<()>();
             let other = {
                 let edge = edge.clone();
@@ -311,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_call_beyond_its_deadline_is_answered_aborted_and_told_to_win_nothing_more() {
-        at_the_edge(|edge| async move {
+        at_the_edge(Duration::from_millis(200), |edge| async move {
             let (said, heard) = mpsc::channel();
             let status = edge.run("Slow", probe(), until_given_up(said)).await.unwrap_err();
             assert_eq!(status.code(), Code::Aborted);
@@ -322,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_call_whose_client_went_away_runs_to_its_end_and_is_told_to_win_nothing_more() {
-        at_the_edge(|edge| async move {
+        at_the_edge(NEVER, |edge| async move {
             let (said, heard) = mpsc::channel();
             let call = edge.run("Slow", probe(), until_given_up(said));
             assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
@@ -332,14 +334,14 @@ mod tests {
 
     #[test]
     fn a_call_in_time_is_wanted_to_its_end() {
-        at_the_edge(|edge| async move {
+        at_the_edge(NEVER, |edge| async move {
             edge.run("Quick", probe(), |_, call, _| call.still_wanted("x")).await.unwrap();
         });
     }
 
     #[test]
     fn a_long_message_is_cut_to_what_a_header_can_carry() {
-        at_the_edge(|edge| async move {
+        at_the_edge(NEVER, |edge| async move {
             let long = |_: &Driver, _: &Call, _: csi::ProbeRequest| -> Result<()> {
                 Err(Error::invalid("name", "\u{1F6A2}".repeat(5000)))
             };

@@ -136,6 +136,9 @@ impl Scratch {
 /// A process that was started here, and ends with the test.
 pub struct Driver(Child);
 
+/// How long a process that has to end may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Driver {
     /// The driver itself, also when something else started it.
     pub fn pid(&self) -> Pid {
@@ -151,14 +154,18 @@ impl Driver {
 
     /// Waits for its end, and says how that was.
     pub fn end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
+        self.try_end().expect("the process does not end")
+    }
+
+    fn try_end(&mut self) -> Option<ExitStatus> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
             if let Some(status) = self.0.try_wait().unwrap() {
-                return status;
+                return Some(status);
             }
-            assert!(Instant::now() < deadline, "the process does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
+        None
     }
 
     /// SIGTERM until the driver itself is gone, whatever started it may wait for: how long that took.
@@ -167,7 +174,7 @@ impl Driver {
         self.signal(Signal::SIGTERM);
         let is_gone = |stat: Result<String, _>| stat.map_or(true, |stat| stat.contains(") Z "));
         while !is_gone(fs::read_to_string(&stat)) {
-            assert!(began.elapsed() < Duration::from_secs(30), "the process does not end");
+            assert!(began.elapsed() < PATIENCE, "the process does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
         began.elapsed()
@@ -198,7 +205,7 @@ impl Drop for Driver {
 /// Runs a program that has to end by itself: its exit code, and what it wrote to standard output and error.
 pub fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let mut driver = Driver(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
-    let status = driver.end();
+    let status = driver.try_end().unwrap_or_else(|| panic!("this was to end by itself: {command:?}"));
     let read = |pipe: &mut dyn std::io::Read| {
         let mut text = String::new();
         pipe.read_to_string(&mut text).unwrap();

@@ -72,7 +72,7 @@ fn a_stream_that_is_held_open_ends_with_the_process() {
             let codec = ProstCodec::<ProbeRequest, ProbeResponse>::default();
             client.client_streaming(Request::new(nothing), path, codec).await.map(drop)
         });
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(!held.is_finished());
         let took = tokio::task::spawn_blocking(move || driver.stop()).await.unwrap();
         assert!(took < BOUND, "{took:?}");
@@ -84,11 +84,11 @@ fn a_stream_that_is_held_open_ends_with_the_process() {
 #[test]
 fn a_call_that_is_at_work_is_still_answered() {
     let scratch = used();
-    let mut driver = scratch.start(&mut scratch.local_slowed("renameat,renameat2:delay_enter=700ms"));
+    let mut driver = scratch.start(&mut scratch.local_slowed("renameat,renameat2:delay_enter=1500ms"));
     call(&scratch.socket(), |channel| async {
         let answer =
             tokio::spawn(async move { ControllerClient::new(channel).create_volume(create("v")).await });
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
         let took = tokio::task::spawn_blocking(move || driver.stop()).await.unwrap();
         assert!(took > Duration::from_millis(300) && took < BOUND, "{took:?}");
         assert_eq!(answer.await.unwrap().unwrap().into_inner().volume.unwrap().volume_id, "node-1/main/v");
@@ -103,7 +103,7 @@ fn a_call_that_is_stuck_does_not_hold_up_the_end_and_a_repetition_finishes_it() 
     let delete = || DeleteVolumeRequest { volume_id: "node-1/main/before".into(), ..Default::default() };
     call(&scratch.socket(), |channel| async {
         let stuck = tokio::spawn(async move { ControllerClient::new(channel).delete_volume(delete()).await });
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!stuck.is_finished());
         let took = tokio::task::spawn_blocking(move || driver.stop_under_strace()).await.unwrap();
         assert!(took < BOUND, "{took:?}");

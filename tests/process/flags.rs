@@ -139,7 +139,7 @@ fn what_is_wrong_is_refused_with_what_would_be_right_and_nothing_is_left_behind(
         ),
         (&["--endpoint", "csi.sock"], 1, &["--endpoint", "no unix socket"]),
         (&["--endpoint", &too_long], 1, &["--endpoint", "107 bytes"]),
-        (&["--endpoint", "unix:///nonexistent/csi.sock"], 1, &["/nonexistent/csi.sock", "No such file"]),
+        (&["--endpoint", "unix:///dev/null/csi.sock"], 1, &["/dev/null/csi.sock", "Not a directory"]),
         (&["--driver-name", ""], 1, &["--driver-name", "domain name"]),
         (&["--driver-name", "a b"], 1, &["--driver-name", "\"a b\"", "domain name"]),
         (&["--driver-name", "a.example.com."], 1, &["--driver-name", "domain name"]),

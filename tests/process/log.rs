@@ -22,7 +22,7 @@ fn four_calls(scratch: &Scratch) {
         node.node_get_info(NodeGetInfoRequest {}).await.unwrap();
         let stats = NodeGetVolumeStatsRequest {
             volume_id: "node-1/main/v\nINFO rpc=\"forged\"".into(),
-            volume_path: "/nonexistent".into(),
+            volume_path: "/dev/null".into(),
             ..Default::default()
         };
         assert_eq!(node.node_get_volume_stats(stats).await.unwrap_err().code(), Code::NotFound);
@@ -101,7 +101,7 @@ fn no_level_of_the_log_shows_a_secret() {
                     Some(AccessType::Mount(MountVolume { mount_flags: flags, ..Default::default() }));
                 let request = NodePublishVolumeRequest {
                     volume_id: volume.volume_id.clone(),
-                    target_path: "/nonexistent/target".into(),
+                    target_path: "/dev/null/target".into(),
                     volume_capability: Some(capability),
                     secrets: secrets(),
                     ..Default::default()
@@ -134,18 +134,18 @@ fn a_caller_that_goes_away_is_told_of_and_nothing_is_created_for_it() {
     });
     driver.stop();
     // The first sync of a creation is that of its record's content; the record is won after it.
-    let _driver = scratch.start(&mut scratch.local_slowed("fsync,fdatasync:delay_enter=700ms"));
+    let _driver = scratch.start(&mut scratch.local_slowed("fsync,fdatasync:delay_enter=2s"));
     let ids = call(&scratch.socket(), |channel| async move {
         let mut controller = ControllerClient::new(channel);
         let mut request = Request::new(create("v"));
-        request.set_timeout(Duration::from_millis(200));
+        request.set_timeout(Duration::from_secs(1));
         controller.create_volume(request).await.unwrap_err();
         scratch.wait_for_log("the caller gave up");
         let log = scratch.log();
         let line = log.lines().find(|line| line.contains("the caller gave up")).unwrap();
         assert!(line.contains(r#"rpc="CreateVolume" volume="v" code="Aborted""#), "{line}");
         // Long enough for the creation to come to where it asks whether it is still wanted.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
         let volumes = controller.list_volumes(ListVolumesRequest::default()).await.unwrap().into_inner();
         volumes.entries.into_iter().map(|entry| entry.volume.unwrap().volume_id).collect::<Vec<_>>()
     });
