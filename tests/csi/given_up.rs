@@ -21,6 +21,11 @@ fn live_on_disk(rig: &Rig, name: &str) -> bool {
     disk.is_live(name)
 }
 
+/// Whether the slow call has still not come to its end: else the test would show nothing.
+fn is_at_work(rig: &Rig) -> bool {
+    !rig.disk().new.is_empty()
+}
+
 /// Waits until the slow call has come to its end, whatever that is.
 fn until_it_ended(began: Instant) {
     std::thread::sleep(Duration::from_secs(3).saturating_sub(began.elapsed()));
@@ -37,7 +42,7 @@ fn a_creation_that_was_given_up_creates_nothing_after_the_deletion_was_answered(
         } else {
             assert!(rig.client().within(SOON).create(create("a")).was_given_up());
         }
-        assert!(began.elapsed() < Duration::from_secs(1), "the call was not slow");
+        assert!(is_at_work(&rig));
         rig.delete("node-1/main/a").ok();
         assert!(!live_on_disk(&rig, "a"));
         until_it_ended(began);
@@ -57,7 +62,7 @@ fn a_creation_that_was_given_up_creates_nothing_after_another_process_answered_t
     let began = Instant::now();
     assert!(rig.client().within(SOON).create(create("a")).was_given_up());
     another.delete("node-1/main/a").ok();
-    assert!(began.elapsed() < Duration::from_secs(1), "the call was not slow");
+    assert!(is_at_work(&rig));
     until_it_ended(began);
     slow.end();
     assert!(!live_on_disk(&rig, "a"), "created after its deletion was answered");
@@ -75,7 +80,7 @@ fn a_deletion_that_was_given_up_deletes_nothing_after_a_creation_was_answered() 
     let began = Instant::now();
     assert!(rig.client().within(SOON).delete(&id).was_given_up());
     assert_eq!(another.create(create("a")).id(), id);
-    assert!(began.elapsed() < Duration::from_secs(1), "the call was not slow");
+    assert!(is_at_work(&rig));
     until_it_ended(began);
     slow.end();
     assert!(live_on_disk(&rig, "a"), "deleted after its creation was answered");

@@ -23,6 +23,7 @@ mod ids;
 mod lifecycle;
 mod listing;
 mod looking;
+mod midway;
 mod names;
 mod on_delete;
 mod ownership;

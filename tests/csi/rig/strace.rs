@@ -25,6 +25,8 @@ pub const CHANGES: &str = "mkdirat,mkdir,write,fdatasync,fsync,fchmod,fchown,lin
 pub struct Injection {
     strace: Child,
     output: PathBuf,
+    /// `/proc/…/task/…` of the threads that are watched.
+    watched: Vec<PathBuf>,
 }
 
 impl Rig {
@@ -51,7 +53,8 @@ impl Rig {
             assert!(line.ends_with("attached"), "{line}");
         }
         std::thread::spawn(move || said.for_each(drop));
-        Injection { strace, output }
+        let task = |thread: &u32| PathBuf::from(format!("/proc/{driver}/task/{thread}"));
+        Injection { strace, output, watched: threads.iter().map(task).collect() }
     }
 }
 
@@ -111,6 +114,23 @@ impl Injection {
         text.lines().filter_map(name).collect()
     }
 
+    /// Waits until a call hangs in a delay before this system call: a thread stands still there for far longer than strace needs
+    /// to look at it.
+    pub fn wait_until_it_hangs(&self, name: &str) {
+        let number = number_of(name);
+        let stands = |task: &PathBuf| {
+            let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+            let waits_in = fs::read_to_string(task.join("syscall")).unwrap_or_default();
+            status.contains("(tracing stop)") && waits_in.split(' ').next() == Some(&number.to_string())
+        };
+        let (deadline, mut still) = (Instant::now() + Duration::from_secs(20), 0);
+        while still < 80 {
+            still = if self.watched.iter().any(stands) { still + 1 } else { 0 };
+            assert!(Instant::now() < deadline, "no call came to the delay");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn let_go(&mut self) {
         // It has ended by itself where the driver did.
         if let Ok(None) = self.strace.try_wait() {
@@ -155,5 +175,20 @@ fn rpc_threads(driver: u32) -> Vec<u32> {
             "no thread of the driver waits for an RPC: has it been called yet?"
         );
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The kernel's number of a system call.
+fn number_of(name: &str) -> nix::libc::c_long {
+    match name {
+        "fdatasync" => nix::libc::SYS_fdatasync,
+        "fsync" => nix::libc::SYS_fsync,
+        "linkat" => nix::libc::SYS_linkat,
+        "mount_setattr" => nix::libc::SYS_mount_setattr,
+        "move_mount" => nix::libc::SYS_move_mount,
+        "open_tree" => nix::libc::SYS_open_tree,
+        "renameat" => nix::libc::SYS_renameat,
+        "unlinkat" => nix::libc::SYS_unlinkat,
+        _ => panic!("{name} has no number here"),
     }
 }
