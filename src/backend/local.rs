@@ -75,6 +75,8 @@ struct Identity {
 
 const FORMAT: u32 = 1;
 const FILE: &str = "root.json";
+/// What mkfs and Berth put into a root, and nobody else.
+const FRESH: [&str; 2] = ["lost+found", OWN_DIRECTORY];
 
 /// The directory that was found good, and whose it was.
 #[derive(Debug, Clone)]
@@ -187,7 +189,7 @@ impl Root {
             return Err(unusable(format!("{path} lies in another root, {outer}: roots can't be nested")));
         }
         let parent = self.own_parent(dir)?;
-        let fresh = spec.records.is_none() && is_fresh(dir)?;
+        let fresh = spec.records.is_none() && dir.is_empty_but_for(&FRESH)?;
         let own = match parent.dir(OWN_DIRECTORY) {
             Ok(own) => own,
             Err(error) if error.errno() == Some(Errno::ENOENT) && !known => {
@@ -273,13 +275,6 @@ impl Root {
 fn stamp(own: &Dir) -> Option<(u64, i64, i64)> {
     let found = own.stat_of(FILE).ok()??;
     Some((found.st_ino, found.st_ctime, found.st_ctime_nsec))
-}
-
-/// Whether there is nothing in a directory but what mkfs and Berth put there.
-fn is_fresh(dir: &Dir) -> Result<bool> {
-    let mut fresh = true;
-    dir.scan(|name, _| fresh &= name == "lost+found" || name == OWN_DIRECTORY)?;
-    Ok(fresh)
 }
 
 /// The path of the nearest root above this directory, if there is one.

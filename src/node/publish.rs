@@ -19,6 +19,9 @@ use crate::sys::fs::Dir;
 use crate::sys::mount::{Detached, Mount, Table, unmount};
 use crate::volume::{State, Volume};
 
+/// Everything of a request that is noted, in bytes: a note has to stay readable. (CSI asks for 4 KiB a map.)
+const MAX_BYTES: usize = 64 << 10;
+
 /// What is to be mounted.
 struct Source {
     /// Where the data lies beneath the root.
@@ -63,8 +66,8 @@ pub(super) fn publish(
     let guard = driver.guards.acquire(call, id.key())?;
     let open = root.open()?;
     let source = source(driver, &open, &id, mode)?;
-    let wanted =
-        Publication { at: target.clone(), mode: Some(mode), read_only, arguments: arguments(&request) };
+    let arguments = arguments(&request)?;
+    let wanted = Publication { at: target.clone(), mode: Some(mode), read_only, arguments };
     let published = driver.published(&open, guard.key(), &source.path, source.incarnation.as_deref())?;
     let existing: Vec<_> = published.iter().map(|found| found.publication.clone()).collect();
     let done = Ok(csi::NodePublishVolumeResponse {});
@@ -221,7 +224,7 @@ fn place(open: &OpenRoot, name: &RecordName, volume: &Volume) -> Result<Placemen
 }
 
 /// What the request says beyond mode and `readonly`; secrets and what sidecars and kubelet add are not compared.
-fn arguments(request: &csi::NodePublishVolumeRequest) -> BTreeMap<String, String> {
+fn arguments(request: &csi::NodePublishVolumeRequest) -> Result<BTreeMap<String, String>> {
     let mut arguments = BTreeMap::new();
     if let Some(csi::volume_capability::AccessType::Mount(mount)) =
         request.volume_capability.as_ref().and_then(|capability| capability.access_type.as_ref())
@@ -236,7 +239,12 @@ fn arguments(request: &csi::NodePublishVolumeRequest) -> BTreeMap<String, String
             arguments.insert(format!("{context}.{key}"), value.clone());
         }
     }
-    arguments
+    let bytes: usize = arguments.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_BYTES {
+        let why = format!("have {bytes} bytes with the mount flags, {MAX_BYTES} are allowed");
+        return Err(Error::invalid("volume_context, publish_context", why));
+    }
+    Ok(arguments)
 }
 
 /// NodeUnpublishVolume: the target is no mount point and no directory any more. Takes the lock of the target and
@@ -250,7 +258,9 @@ pub(super) fn unpublish(
     let asked = target::check("target_path", &request.target_path)?;
     let done = Ok(csi::NodeUnpublishVolumeResponse {});
     let Some(id) = VolumeId::parse(volume_id).filter(|id| driver.is_here(id)) else { return done };
-    let Some(target) = target::resolve(&asked)? else { return done };
+    let Some(target) = target::resolve(&asked)? else {
+        return reached(&asked).and(done);
+    };
     let root = driver.find(volume_id).map(|(root, _)| root);
     // The root may be served no more; a mount of it that is noted is ours all the same.
     if root.is_none() && driver.notes.find(&id.key(), &target).is_none() {
@@ -270,11 +280,25 @@ pub(super) fn unpublish(
                 return Ok(());
             }
             unmount(Path::new(&target))?;
+            reached(Path::new(&target))?;
         }
         driver.notes.forget(&id.key(), &target)?;
         target::remove(&target)
     })?;
     done
+}
+
+/// FAILED_PRECONDITION while the kernel still has a mount at a target though nothing is seen there: the path leads
+/// elsewhere.
+fn reached(target: &Path) -> Result<()> {
+    match Table::read()?.at(target).next() {
+        None => Ok(()),
+        Some(_) => Err(Error::Refused {
+            what: format!("unpublish at {}", target.display()),
+            why: "a directory above it is mounted over, so its mount can't be reached: unmount what hides it"
+                .into(),
+        }),
+    }
 }
 
 /// Whether what is mounted at a target is this volume: by its record; or by its note, unless the mount is

@@ -119,7 +119,7 @@ impl<'a> Place<'a> {
             Some(Errno::ENOENT) => removed_meanwhile(target),
             _ => error,
         })?;
-        if !made && !dir.is_empty()? {
+        if !made && !dir.is_empty_but_for(&[])? {
             return Err(refused(
                 "the directory is not empty, and a mount would hide what is in it: empty it",
             ));

@@ -285,11 +285,12 @@ impl Dir {
         Ok(any)
     }
 
-    /// Whether there is nothing in this directory.
-    pub fn is_empty(&self) -> Result<bool> {
-        let mut any = false;
-        self.scan(|_, _| any = true)?;
-        Ok(!any)
+    /// Whether there is nothing in this directory, or nothing but these names. Names may be of any bytes.
+    pub fn is_empty_but_for(&self, names: &[&str]) -> Result<bool> {
+        self.rewind()?;
+        let mut others = false;
+        while self.chunk(|name, _| others |= !names.iter().any(|known| known.as_bytes() == name))? {}
+        Ok(!others)
     }
 
     /// Waits until the names in this directory are on disk.
@@ -374,7 +375,7 @@ mod tests {
     #[test]
     fn a_scan_shows_every_entry_and_counts_its_reads() {
         let (_scratch, dir) = scratch();
-        assert!(dir.is_empty().unwrap());
+        assert!(dir.is_empty_but_for(&[]).unwrap());
         for i in 0..3000 {
             dir.create(&format!("file-{i:05}"), b"", false).unwrap();
         }
@@ -394,5 +395,14 @@ mod tests {
         let found = made.stat().unwrap();
         made.own(found.st_uid, found.st_gid, 0o2777).unwrap();
         assert_eq!(made.stat().unwrap().st_mode & 0o7777, 0o2777);
+    }
+
+    #[test]
+    fn a_name_of_any_bytes_is_something() {
+        let (scratch, dir) = scratch();
+        std::fs::create_dir(scratch.path().join("known")).unwrap();
+        assert!(dir.is_empty_but_for(&["known"]).unwrap() && !dir.is_empty_but_for(&[]).unwrap());
+        std::fs::create_dir(scratch.path().join(name(b"\xff"))).unwrap();
+        assert!(!dir.is_empty_but_for(&["known"]).unwrap());
     }
 }

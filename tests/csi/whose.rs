@@ -1,9 +1,12 @@
 //! Whose mount, whose directory: what Berth must recognise as its own, and what it must leave alone.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use berth::csi::volume_capability::access_mode::Mode;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::rig::*;
 
@@ -78,4 +81,50 @@ fn targets_that_can_be_seen_at_two_places_are_one_publication_each() {
     fs::remove_dir_all(rig.run_dir()).unwrap();
     rig.publish(publish(&id, &two).mode(mode)).fails(Code::FailedPrecondition, "not known");
     rig.delete(&id).fails(Code::FailedPrecondition, "published");
+}
+
+#[test]
+fn a_target_that_holds_a_name_of_any_bytes_is_not_empty() {
+    let mut rig = Rig::new();
+    let (id, target) = (rig.create(create("a")).id(), rig.target("t"));
+    fs::create_dir(&target).unwrap();
+    fs::write(Path::new(&target).join(OsStr::from_bytes(b"\xff\xfe")), "precious").unwrap();
+    rig.unchanged(|rig| rig.publish(publish(&id, &target)).fails(Code::FailedPrecondition, "not empty"));
+}
+
+#[test]
+fn an_unpublish_that_cannot_reach_its_mount_is_not_answered_as_done() {
+    let mut rig = Rig::new();
+    let above = rig.scratch().join("targets/pod");
+    fs::create_dir(&above).unwrap();
+    let (id, target) = (rig.create(create("a")).id(), rig.target("pod/t"));
+    rig.publish(publish(&id, &target)).ok();
+    rig.mount_tmpfs(&above, "size=1m");
+    rig.unpublish(&id, &target).fails(Code::FailedPrecondition, "mounted over");
+    fs::create_dir(&target).unwrap();
+    rig.unpublish(&id, &target).fails(Code::FailedPrecondition, "mounted over");
+    rig.mount_tmpfs(&rig.scratch().join("targets"), "size=1m");
+    rig.unpublish(&id, &target).fails(Code::FailedPrecondition, "mounted over");
+    umount2(&rig.scratch().join("targets"), MntFlags::empty()).unwrap();
+    umount2(&above, MntFlags::empty()).unwrap();
+    rig.publish(publish(&id, &target)).ok();
+    rig.unpublish(&id, &target).ok();
+    rig.delete(&id).ok();
+}
+
+#[test]
+fn a_publication_with_a_large_context_is_known_again_or_refused() {
+    let mut rig = Rig::new();
+    let (id, target) = (rig.create(create("a")).id(), rig.target("t"));
+    for (bytes, known) in [(60 << 10, true), (2 << 20, false)] {
+        let mut request = publish(&id, &target);
+        request.publish_context.insert("large".into(), "x".repeat(bytes));
+        if known {
+            rig.publish(request.clone()).ok();
+            rig.publish(request).ok();
+            rig.unpublish(&id, &target).ok();
+        } else {
+            rig.unchanged(|rig| rig.publish(request).fails(Code::InvalidArgument, "publish_context"));
+        }
+    }
 }
