@@ -27,7 +27,8 @@ use nix::errno::Errno;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::id::{Incarnation, RecordName};
-use crate::sys::fs::{Dir, Kind, sync_unless_ordered};
+use crate::sys::fs::{Dir, Kind};
+use crate::sys::order::sync_unless_ordered;
 use crate::sys::random;
 use crate::volume::{State, Volume};
 

@@ -20,8 +20,9 @@ use crate::error::{Error, Result};
 use crate::id::RecordName;
 use crate::parameters::OnDelete;
 use crate::store::Store;
-use crate::sys::fs::{Dir, sync_unless_ordered};
+use crate::sys::fs::Dir;
 use crate::sys::mount::Table;
+use crate::sys::order::sync_unless_ordered;
 use crate::sys::random;
 use crate::volume::Volume;
 

@@ -2,7 +2,7 @@
 //!
 //! A [`Dir`] keeps its path only to say it in errors. Everything that has to survive a power cut is synced
 //! by name: a file's content with [`Dir::create`], the names in directories with [`Dir::sync`] and
-//! [`sync_unless_ordered`].
+//! [`super::order::sync_unless_ordered`].
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, OFlag, OpenHow, ResolveFlag};
 use nix::libc;
 use nix::sys::stat::{self, FileStat, Mode};
-use nix::sys::{statfs, statvfs};
+use nix::sys::statvfs;
 use nix::unistd::{self, Gid, LinkatFlags, Uid, UnlinkatFlags};
 
 use super::check;
@@ -296,25 +296,6 @@ impl Dir {
     /// Waits until the names in this directory are on disk.
     pub fn sync(&self) -> Result<()> {
         unistd::fsync(&self.fd).map_err(|e| self.failed("sync directory", "")(e))
-    }
-
-    /// Whether the file system's journal keeps the order of names: ext4 and XFS write all metadata through one
-    /// log, so the fsync(2) of a directory includes every change that was made before the directory's own last one.
-    /// (tmpfs keeps nothing anyhow.)
-    fn keeps_order(&self) -> Result<bool> {
-        let found =
-            statfs::fstatfs(&self.fd).map_err(|e| self.failed("read the file system type of", "")(e))?;
-        let ordered = [statfs::EXT4_SUPER_MAGIC, statfs::XFS_SUPER_MAGIC, statfs::TMPFS_MAGIC];
-        Ok(ordered.contains(&found.filesystem_type()))
-    }
-}
-
-/// Waits until the names in these directories are on disk, unless the file system's journal keeps the order of
-/// names anyhow, so that a later sync includes them.
-pub fn sync_unless_ordered(dirs: &[&Dir]) -> Result<()> {
-    match dirs.first() {
-        Some(first) if !first.keeps_order()? => dirs.iter().try_for_each(|dir| dir.sync()),
-        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod fs;
 pub mod mount;
+pub mod order;
 pub mod purge;
 
 use std::io;
