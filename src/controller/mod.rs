@@ -4,6 +4,7 @@
 //! empty for a node's own directories, so they answer UNIMPLEMENTED (the generated default).
 
 mod capacity;
+mod query;
 mod volume;
 
 use tonic::{Request, Response, Status};
@@ -41,21 +42,21 @@ impl Controller for Edge {
         &self,
         request: Request<csi::ValidateVolumeCapabilitiesRequest>,
     ) -> Result<Response<csi::ValidateVolumeCapabilitiesResponse>, Status> {
-        self.run("ValidateVolumeCapabilities", request, volume::validate).await
+        self.run("ValidateVolumeCapabilities", request, query::validate).await
     }
 
     async fn list_volumes(
         &self,
         request: Request<csi::ListVolumesRequest>,
     ) -> Result<Response<csi::ListVolumesResponse>, Status> {
-        self.run("ListVolumes", request, volume::list).await
+        self.run("ListVolumes", request, query::list).await
     }
 
     async fn controller_get_volume(
         &self,
         request: Request<csi::ControllerGetVolumeRequest>,
     ) -> Result<Response<csi::ControllerGetVolumeResponse>, Status> {
-        self.run("ControllerGetVolume", request, volume::get).await
+        self.run("ControllerGetVolume", request, query::get).await
     }
 
     async fn get_capacity(
