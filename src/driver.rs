@@ -191,23 +191,19 @@ impl Driver {
 
 fn empty_trash(root: &OpenRoot) -> Result<()> {
     let trash = root.store.trash()?;
-    let mut entries = Vec::new();
-    trash.scan(|entry, _| entries.push(entry.to_string()))?;
-    for entry in entries {
-        let (began, mut told) = (Instant::now(), Instant::now());
-        let purged = purge::purge(&trash, &entry, |removed| {
-            if told.elapsed() > PROGRESS {
-                told = Instant::now();
-                tracing::info!(root = root.name, entry, removed, "purging the trash");
-            }
-        })?;
-        for why in &purged.kept {
-            tracing::warn!(root = root.name, entry, why, "kept in the trash");
+    let (began, mut told) = (Instant::now(), Instant::now());
+    let purged = purge::purge(&trash, |entry, removed| {
+        if told.elapsed() > PROGRESS {
+            told = Instant::now();
+            tracing::info!(root = root.name, entry = %entry.display(), removed, "purging the trash");
         }
-        if began.elapsed() > Duration::from_secs(1) {
-            let seconds = began.elapsed().as_secs();
-            tracing::info!(root = root.name, entry, removed = purged.removed, seconds, "purged");
-        }
+    })?;
+    for why in &purged.kept {
+        tracing::warn!(root = root.name, why, "kept in the trash");
+    }
+    if began.elapsed() > Duration::from_secs(1) {
+        let seconds = began.elapsed().as_secs();
+        tracing::info!(root = root.name, removed = purged.removed, seconds, "purged");
     }
     Ok(())
 }

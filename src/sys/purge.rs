@@ -1,10 +1,10 @@
-//! Deleting a tree, politely: on descriptors, following nothing, stopping at a mount border.
+//! Emptying a directory, politely: on descriptors, following nothing, stopping at a mount border.
 //!
-//! (`std::fs::remove_dir_all` empties the source of a bind mount that lies in the tree.) The tree is hostile: it
+//! (`std::fs::remove_dir_all` empties the source of a bind mount that lies in the tree.) The trees are hostile: they
 //! may hold millions of names in a directory, or directories a million deep. So names are taken a chunk at a
-//! time, and what lies too deep is first moved up into the trash, which bounds both memory and descriptors.
+//! time, and what lies too deep is moved up, to be found again in its turn: that bounds both memory and descriptors.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use nix::errno::Errno;
@@ -30,116 +30,116 @@ struct Frame {
     dir: Dir,
     name: OsString,
     pending: Vec<(OsString, Kind)>,
-    /// Whether this pass over the directory removed anything: if so, another one follows.
-    removed_any: bool,
+    /// Whether another pass over the directory follows: where this one removed anything, it may have missed a name.
+    again: bool,
 }
 
-/// Deletes `entry` of `trash` and all beneath it; `progress` hears the count so far, now and then.
+impl Frame {
+    fn new(dir: Dir, name: OsString) -> Self {
+        Self { dir, name, pending: Vec::new(), again: false }
+    }
+
+    /// The next name, from the next chunk, or from the beginning after a pass that removed something.
+    fn next(&mut self) -> Result<Option<(OsString, Kind)>> {
+        loop {
+            if let Some(entry) = self.pending.pop() {
+                return Ok(Some(entry));
+            }
+            let Self { dir, pending, .. } = self;
+            if dir.chunk(|bytes, kind| pending.push((name(bytes).to_os_string(), kind)))? {
+                continue;
+            }
+            if !self.again {
+                return Ok(None);
+            }
+            self.again = false;
+            self.dir.rewind()?;
+        }
+    }
+}
+
+impl Purged {
+    fn keep(&mut self, why: impl Into<String>) {
+        let why = why.into();
+        if self.kept.len() < 100 && !self.kept.contains(&why) {
+            self.kept.push(why);
+        }
+    }
+}
+
+/// Deletes all that is in `trash`; `progress` hears what is at work and the count so far, now and then.
 ///
 /// # Errors
 /// Only where `trash` itself cannot be read. What can't be removed is in [`Purged::kept`]; the same call later
 /// goes on.
-pub fn purge(trash: &Dir, entry: &str, mut progress: impl FnMut(u64)) -> Result<Purged> {
+pub fn purge(trash: &Dir, mut progress: impl FnMut(&OsStr, u64)) -> Result<Purged> {
     let mut purged = Purged::default();
-    let mut tops = vec![OsString::from(entry)];
-    while let Some(top) = tops.pop() {
-        purge_tree(trash, top, &mut tops, &mut purged, &mut progress)?;
-    }
-    Ok(purged)
-}
-
-fn purge_tree(
-    trash: &Dir,
-    top: OsString,
-    tops: &mut Vec<OsString>,
-    purged: &mut Purged,
-    progress: &mut impl FnMut(u64),
-) -> Result<()> {
-    let mut stack: Vec<Frame> = Vec::new();
-    let mut next = Some((top, Kind::Unknown));
+    let top = trash.dir(".")?;
+    top.rewind()?;
+    let mut stack = vec![Frame::new(top, OsString::new())];
     loop {
-        // Where the next name lies: in the directory on top of the stack, or in the trash itself.
         let depth = stack.len();
-        let within = stack.last().map_or(trash, |frame| &frame.dir);
-        if let Some((entry, kind)) = next.take() {
-            let mut keep = |why: String| {
-                if purged.kept.len() < 100 {
-                    purged.kept.push(why);
+        let Some(frame) = stack.last_mut() else { return Ok(purged) };
+        let (entry, kind) = match frame.next() {
+            Ok(Some(found)) => found,
+            Err(error) if depth == 1 => return Err(error),
+            ended => {
+                match ended {
+                    // It can't be read; or another purge was faster.
+                    Err(error) if !error.is_gone() => purged.keep(error.to_string()),
+                    _ => {}
                 }
-            };
-            if kind != Kind::Directory {
-                match within.unlink(&entry) {
+                let Some(done) = stack.pop() else { return Ok(purged) };
+                let Some(above) = stack.last_mut() else { return Ok(purged) };
+                match above.dir.rmdir(&done.name) {
                     Ok(()) => {
                         purged.removed += 1;
-                        if purged.removed.is_multiple_of(1024) {
-                            progress(purged.removed);
-                        }
-                        if let Some(frame) = stack.last_mut() {
-                            frame.removed_any = true;
-                        }
+                        // What comes into the trash meanwhile waits, or this would never end.
+                        above.again |= depth > 2;
                     }
-                    Err(error) if error.is_gone() => {}
-                    Err(error)
-                        if matches!(error.errno(), Some(Errno::EISDIR | Errno::EPERM))
-                            && is_dir(within, &entry) =>
-                    {
-                        next = Some((entry, Kind::Directory));
-                        continue;
-                    }
-                    Err(error) => keep(error.to_string()),
+                    // Not empty: the reason lies deeper and was kept there.
+                    Err(error) if error.is_gone() || error.errno() == Some(Errno::ENOTEMPTY) => {}
+                    Err(error) => purged.keep(error.to_string()),
                 }
-            } else {
-                match within.dir(&entry) {
-                    Ok(dir) if depth < MAX_DEPTH => {
-                        stack.push(Frame { dir, name: entry, pending: Vec::new(), removed_any: false });
+                continue;
+            }
+        };
+        if kind != Kind::Directory {
+            match frame.dir.unlink(&entry) {
+                Ok(()) => {
+                    frame.again |= depth > 1;
+                    purged.removed += 1;
+                    if purged.removed.is_multiple_of(1024) {
+                        progress(stack.get(1).map_or(&entry, |tree| &tree.name), purged.removed);
                     }
-                    Ok(_) => {
-                        let up = OsString::from(format!("deep.{:016x}", random()?));
-                        match within.rename(&entry, trash, &up) {
-                            Ok(()) => {
-                                tops.push(up);
-                                if let Some(frame) = stack.last_mut() {
-                                    frame.removed_any = true;
-                                }
-                            }
-                            Err(error) => keep(error.to_string()),
-                        }
-                    }
-                    Err(error) if error.is_gone() => {}
-                    Err(error) if error.errno() == Some(Errno::EXDEV) => {
-                        let path = within.path().join(&entry);
-                        keep(format!("{}: something is mounted there; unmount it", path.display()));
-                    }
-                    Err(error) => keep(error.to_string()),
+                    continue;
+                }
+                Err(error) if error.is_gone() => continue,
+                Err(error)
+                    if matches!(error.errno(), Some(Errno::EISDIR | Errno::EPERM))
+                        && is_dir(&frame.dir, &entry) => {}
+                Err(error) => {
+                    purged.keep(error.to_string());
+                    continue;
                 }
             }
         }
-        let Some(frame) = stack.last_mut() else { return Ok(()) };
-        if let Some(entry) = frame.pending.pop() {
-            next = Some(entry);
-            continue;
-        }
-        let Frame { dir, pending, .. } = frame;
-        if dir.chunk(|bytes, kind| pending.push((name(bytes).to_os_string(), kind)))? {
-            continue;
-        }
-        if frame.removed_any {
-            frame.removed_any = false;
-            frame.dir.rewind()?;
-            continue;
-        }
-        let Some(done) = stack.pop() else { return Ok(()) };
-        let above = stack.last().map_or(trash, |frame| &frame.dir);
-        match above.rmdir(&done.name) {
-            Ok(()) => {
-                purged.removed += 1;
-                if let Some(frame) = stack.last_mut() {
-                    frame.removed_any = true;
+        match frame.dir.dir(&entry) {
+            Ok(dir) if depth <= MAX_DEPTH => stack.push(Frame::new(dir, entry)),
+            Ok(_) => match frame.dir.rename(&entry, trash, format!("deep.{:016x}", random()?)) {
+                Ok(()) => {
+                    frame.again = true;
+                    // It is there now, and to be found.
+                    stack[0].again = true;
                 }
+                Err(error) => purged.keep(error.to_string()),
+            },
+            Err(error) if error.is_gone() => {}
+            Err(error) if error.errno() == Some(Errno::EXDEV) => {
+                let path = frame.dir.path().join(&entry);
+                purged.keep(format!("{}: something is mounted there; unmount it", path.display()));
             }
-            // Not empty: the reason lies deeper and was kept there.
-            Err(error) if error.is_gone() || error.errno() == Some(Errno::ENOTEMPTY) => {}
-            Err(error) => purged.kept.push(error.to_string()),
+            Err(error) => purged.keep(error.to_string()),
         }
     }
 }
@@ -170,7 +170,7 @@ mod tests {
         std::fs::write(tree.join("a/b/file"), "x").unwrap();
         symlink(scratch.path().join("outside"), tree.join("a/link")).unwrap();
         symlink("..", tree.join("up")).unwrap();
-        let purged = purge(&trash, "t", |_| ()).unwrap();
+        let purged = purge(&trash, |_, _| ()).unwrap();
         assert_eq!(purged.kept, Vec::<String>::new());
         assert_eq!(purged.removed, 7);
         assert!(!tree.exists());
@@ -185,7 +185,7 @@ mod tests {
         for i in 0..5000 {
             std::fs::write(tree.join(format!("{i}")), "").unwrap();
         }
-        assert_eq!(purge(&trash, "t", |_| ()).unwrap().removed, 5001);
+        assert_eq!(purge(&trash, |_, _| ()).unwrap().removed, 5001);
         assert!(trash.is_empty_but_for(&[]).unwrap());
     }
 
@@ -198,14 +198,32 @@ mod tests {
             dir.mkdir("d").unwrap();
             dir = dir.dir("d").unwrap();
         }
-        let purged = purge(&trash, "t", |_| ()).unwrap();
+        let purged = purge(&trash, |_, _| ()).unwrap();
         assert_eq!(purged.kept, Vec::<String>::new());
         assert!(trash.is_empty_but_for(&[]).unwrap());
     }
 
     #[test]
-    fn what_is_gone_already_is_no_error() {
+    fn a_tree_that_is_wide_where_it_is_deep_is_deleted() {
+        let (scratch, trash) = trash();
+        std::fs::create_dir(scratch.path().join("trash/t")).unwrap();
+        let mut dir = Dir::open(&scratch.path().join("trash/t")).unwrap();
+        for depth in 0..150 {
+            dir.mkdir("d").unwrap();
+            for i in 0..if depth % 10 == 2 { 700 } else { 0 } {
+                dir.mkdir(format!("{i}")).unwrap();
+            }
+            dir = dir.dir("d").unwrap();
+        }
+        let purged = purge(&trash, |_, _| ()).unwrap();
+        assert_eq!(purged.kept, Vec::<String>::new());
+        assert_eq!(purged.removed, 151 + 15 * 700);
+        assert!(trash.is_empty_but_for(&[]).unwrap());
+    }
+
+    #[test]
+    fn an_empty_trash_is_no_error() {
         let (_scratch, trash) = trash();
-        assert_eq!(purge(&trash, "nothing", |_| ()).unwrap().removed, 0);
+        assert_eq!(purge(&trash, |_, _| ()).unwrap().removed, 0);
     }
 }

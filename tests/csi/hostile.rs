@@ -277,3 +277,24 @@ fn wait_until(mut done: impl FnMut() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
+
+#[test]
+fn a_directory_that_cannot_be_read_holds_up_nothing_else_in_the_trash() {
+    let mut rig = Rig::new();
+    rig.stop();
+    let trash = rig.root().join(".berth/trash");
+    // Whatever the order in which they are found.
+    for tree in ["first", "second", "third"] {
+        fs::create_dir(trash.join(tree)).unwrap();
+        fs::write(trash.join(tree).join("file"), "x").unwrap();
+    }
+    let bad = trash.join("second").display().to_string();
+    // -D: so that the driver is what is killed, not strace.
+    let inject = ["-P", &bad, "-e", "inject=getdents64:error=EIO"];
+    rig.start_under(&[&["strace", "-D", "-f", "-o", "/dev/null"], inject.as_slice()].concat());
+    wait_until(|| fs::read_dir(&trash).unwrap().count() == 1);
+    wait_until(|| rig.log().contains("kept in the trash"));
+    assert!(Path::new(&bad).join("file").exists());
+    rig.restart();
+    rig.wait_for_purge();
+}
