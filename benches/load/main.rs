@@ -103,11 +103,13 @@ fn main() -> Result<()> {
         Ok(())
     });
     nix::mount::umount(&place.run)?;
-    let removed = purge(&above, &name, |_| ())?;
-    match removed.kept.first() {
-        Some(kept) => Err(format!("the scratch directory can't be removed: {kept}").into()),
-        None => measured,
+    // What is in it, then itself.
+    let removed = purge(&above.dir(&name)?, |_, _| ())?;
+    if let Some(kept) = removed.kept.first() {
+        return Err(format!("the scratch directory can't be emptied: {kept}").into());
     }
+    above.rmdir(&name)?;
+    measured
 }
 
 /// A mount namespace of our own: what is mounted here is seen by nobody else, and ends with us. Who may not make one
