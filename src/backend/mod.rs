@@ -26,6 +26,9 @@ use crate::sys::order::sync_unless_ordered;
 use crate::sys::random;
 use crate::volume::Volume;
 
+/// Records looked up at once.
+const PAGE: usize = 1024;
+
 /// A root that is there and is what it should be, open for the length of one call.
 #[derive(Debug)]
 pub struct OpenRoot {
@@ -140,6 +143,20 @@ impl OpenRoot {
             },
             _ => error,
         })
+    }
+
+    /// Whether a record says that its data lies at `path`. Reads all records.
+    pub fn has_owner(&self, path: &str) -> Result<bool> {
+        let mut names = self.store.names_after(None, PAGE)?;
+        while let Some(last) = names.last().map(RecordName::to_string) {
+            let is_owner =
+                |name| matches!(self.store.load(name), Ok(Some(found)) if found.volume.data_path() == path);
+            if names.iter().any(is_owner) {
+                return Ok(true);
+            }
+            names = self.store.names_after(Some(&last), PAGE)?;
+        }
+        Ok(false)
     }
 
     /// How the mount table names a path beneath this root: its device, and its path in that file system.

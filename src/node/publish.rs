@@ -302,34 +302,42 @@ fn reached(target: &Path) -> Result<()> {
 }
 
 /// Whether what is mounted at a target is this volume: by its record; or by its note, unless the mount is
-/// certainly another's, for the data may have been renamed since; or, when both are lost, because it is data of a volume
-/// of this root that nobody else claims.
+/// certainly another's, for the data may have been renamed since; or, when both are lost, because it is data of this root
+/// that no record and no note claims.
 fn is_ours(driver: &Driver, root: Option<&Root>, id: &VolumeId, target: &str, mounted: &[Mount]) -> bool {
-    // The device of the root, and where its file system has the data of the volume if it has a record.
-    let look_up = |root: &Root| -> Result<(String, Option<PathBuf>)> {
-        let (open, table) = (root.open()?, Table::read()?);
+    // The root, how the mount table names it, and where beneath it the volume's data is if it has a record.
+    let look_up = |root: &Root| -> Result<(OpenRoot, (String, PathBuf), Option<String>)> {
+        let open = root.open()?;
         let path = match &id.handle {
             Handle::Adopted { path, .. } => Some(path.clone()),
             Handle::Made(name) => open.store.load(name)?.map(|found| found.volume.data_path()),
         };
-        let (device, at) = open.in_table(&table, path.as_deref().unwrap_or_default())?;
-        Ok((device, path.map(|_| at)))
+        let place = open.in_table(&Table::read()?, "")?;
+        Ok((open, place, path))
     };
     let found = root.and_then(|root| look_up(root).ok());
-    let exact =
-        |device: &str, path: &Path| mounted.iter().any(|mount| mount.device == device && mount.root == path);
-    if let Some((device, Some(path))) = &found
-        && exact(device, path)
+    let Some((open, (device, base), path)) = found else {
+        return !driver.notes.claimed_by_others(&id.key(), target)
+            && (driver.notes.find(&id.key(), target).is_some() || mounted.iter().any(is_data));
+    };
+    let mut here = mounted.iter().filter(|mount| mount.device == device).peekable();
+    if let Some(path) = &path
+        && here.clone().any(|mount| mount.root == base.join(path))
     {
         return true;
     }
-    if found.as_ref().is_some_and(|(device, _)| mounted.iter().all(|mount| mount.device != *device))
-        || driver.notes.claimed_by_others(&id.key(), target)
-    {
+    if here.peek().is_none() || driver.notes.claimed_by_others(&id.key(), target) {
         return false;
     }
-    let is_data =
-        |mount: &Mount| mount.root.file_name().and_then(|name| name.to_str()).is_some_and(Incarnation::ends);
-    let has_record = matches!(found, Some((_, Some(_))));
-    driver.notes.find(&id.key(), target).is_some() || !has_record && mounted.iter().any(is_data)
+    let noted = driver.notes.find(&id.key(), target).is_some();
+    here.any(|mount| {
+        let beneath = mount.root.strip_prefix(&base).ok().and_then(Path::to_str);
+        (noted || path.is_none() && is_data(mount))
+            && !beneath.is_some_and(|beneath| open.has_owner(beneath).unwrap_or(true))
+    })
+}
+
+/// Whether a mount is of data that Berth made, in its place or in the trash.
+fn is_data(mount: &Mount) -> bool {
+    mount.root.file_name().and_then(|name| name.to_str()).is_some_and(Incarnation::ends)
 }

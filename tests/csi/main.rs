@@ -24,6 +24,7 @@ mod lifecycle;
 mod listing;
 mod looking;
 mod midway;
+mod model;
 mod names;
 mod on_delete;
 mod ownership;
