@@ -27,7 +27,8 @@ check: lint rust ## while you work: formatting, lints, all tests in Rust
 test: needs lint rust go conformance ## everything, after installing what it needs; what has to pass before a merge
 
 bench: ## the load generator: a table, and its figures as JSON
-	cargo bench --locked --bench load
+	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
+		cargo bench --locked --bench load --target $$(rustc -vV | sed -n 's/^host: //p')
 
 conformance: ## the official csi-sanity against the debug build
 	cargo build --locked
