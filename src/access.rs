@@ -163,6 +163,28 @@ pub fn admit(scope: Scope, existing: &[Publication], wanted: &Publication) -> Ve
     existing.iter().find_map(|held| conflict(scope, held, wanted)).unwrap_or(Verdict::Admit)
 }
 
+/// Decides whether a node may be admitted to a volume beside `existing`. A node may have it by several handles, told
+/// apart by the argument `alias`: each is admitted for itself, and all of one node are one place.
+pub fn admit_node(existing: &[Publication], wanted: &Publication) -> Verdict {
+    let is_same = |held: &&Publication| held.at == wanted.at && alias(held) == alias(wanted);
+    if let Some(same) = existing.iter().find(is_same) {
+        return admit(Scope::Nodes, std::slice::from_ref(same), wanted);
+    }
+    let refused = existing.iter().find_map(|held| match held.at == wanted.at {
+        false => conflict(Scope::Nodes, held, wanted),
+        true if held.mode == wanted.mode => None,
+        true => {
+            let as_mode = held.mode.map_or("an unknown mode".to_string(), |mode| mode.to_string());
+            Some(Verdict::InUse { by: format!("{} holds it by another handle as {as_mode}", held.at) })
+        }
+    });
+    refused.unwrap_or(Verdict::Admit)
+}
+
+fn alias(publication: &Publication) -> Option<&String> {
+    publication.arguments.get("alias")
+}
+
 fn conflict(scope: Scope, held: &Publication, wanted: &Publication) -> Option<Verdict> {
     let in_use = |why: String| Some(Verdict::InUse { by: format!("{} holds it{why}", held.at) });
     let Some(wanted_mode) = wanted.mode else {
@@ -316,6 +338,22 @@ mod tests {
         );
         let Verdict::InUse { by } = verdict else { panic!("{verdict:?}") };
         assert!(by.contains("/pods/a") && by.contains("SINGLE_NODE_SINGLE_WRITER"), "{by}");
+    }
+
+    #[test]
+    fn a_node_that_has_a_volume_by_one_handle_may_have_it_by_another_in_the_same_mode_only() {
+        let by = |node: &str, alias: &str, mode| {
+            let mut publication = publication(node, mode, false);
+            publication.arguments.insert("alias".into(), alias.into());
+            publication
+        };
+        let held = [by("n1", "a", Mode::SingleNodeMultiWriter)];
+        let verdict = |wanted| admit_node(&held, &wanted);
+        assert_eq!(verdict(by("n1", "a", Mode::SingleNodeMultiWriter)), Verdict::Repeat);
+        assert_eq!(verdict(by("n1", "b", Mode::SingleNodeMultiWriter)), Verdict::Admit);
+        assert!(matches!(verdict(by("n1", "b", Mode::MultiNodeReaderOnly)), Verdict::InUse { .. }));
+        assert!(matches!(verdict(by("n2", "b", Mode::SingleNodeMultiWriter)), Verdict::InUse { .. }));
+        assert!(matches!(verdict(by("n1", "a", Mode::SingleNodeSingleWriter)), Verdict::Incompatible { .. }));
     }
 
     #[test]

@@ -1,24 +1,29 @@
 //! What every RPC may touch: the roots, the guards, the notes of this node, the trash.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::OpenRoot;
-use crate::backend::local::{Root, RootSpec};
+use nix::errno::Errno;
+
+use crate::backend::nodes::Host;
+use crate::backend::{Kind, OpenRoot, Root, Specs};
 use crate::error::{Error, Result};
 use crate::guard::{Guards, Targets};
-use crate::id::{Handle, VolumeId, node_part};
+use crate::id::{Handle, VolumeId, node_part, topology_value};
 use crate::publications::{Notes, Published};
-use crate::sys::mount::Table;
+use crate::store::Errand;
 use crate::sys::purge;
+use crate::sys::table::Table;
 
 /// What in `new` did not change for so long was left by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_secs(10 * 60);
-/// How often the trash is looked at when nobody deletes anything: roots appear, mounts in deleted trees go away.
+/// How often a root is looked after when nobody deletes anything: roots appear, mounts in deleted trees go away.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How often a root that can't be used is looked for: a node that is new in the cluster is waited for.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 /// How often a long purge says how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -27,10 +32,14 @@ const PROGRESS: Duration = Duration::from_secs(10);
 pub struct Config {
     /// The driver's name, as in CSIDriver and StorageClass objects.
     pub driver_name: String,
-    /// The node's name, as the CO knows it.
-    pub node_id: String,
+    /// This host; its node's name is as the CO knows it.
+    pub host: Host,
     /// The most volumes that the CO should place on this node; 0 leaves it to the CO.
     pub max_volumes: i64,
+    /// Whether the Controller service is served here.
+    pub controller: bool,
+    /// Whether the Node service is served here.
+    pub node: bool,
 }
 
 /// The driver: one for each process.
@@ -38,6 +47,8 @@ pub struct Config {
 pub struct Driver {
     /// What the administrator said.
     pub config: Config,
+    /// Which of the two drivers this is.
+    pub kind: Kind,
     /// The roots, in the order of their names.
     pub roots: Vec<Root>,
     /// Guards of volumes.
@@ -46,65 +57,48 @@ pub struct Driver {
     pub targets: Targets,
     /// What is noted of this node's publications.
     pub notes: Notes,
-    purge: Sender<()>,
 }
 
 impl Driver {
-    /// A driver over these roots, with its purge of their trash running behind. Nothing is read here: a
-    /// root that is missing or full of volumes delays no start.
-    pub fn new(config: Config, mut roots: Vec<RootSpec>, run: &Path) -> Result<Arc<Self>> {
-        roots.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some(pair) = roots.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(Error::invalid("--root", format!("{} is given twice", pair[0].name)));
-        }
-        for a in &roots {
-            if let Some(b) = roots.iter().find(|b| a.name != b.name && a.path.starts_with(&b.path)) {
-                let why =
-                    format!("{} ({}) lies in {} ({})", a.name, a.path.display(), b.name, b.path.display());
-                return Err(Error::invalid("--root", why));
-            }
-        }
-        let (purge, wake) = channel();
+    /// A driver over these roots, each with a thread that looks after it. Nothing is read here: a root that is missing,
+    /// full of volumes or on a server that does not answer delays no start.
+    pub fn new(config: Config, specs: Specs, run: &Path) -> Result<Arc<Self>> {
+        let kind = specs.kind();
+        let (roots, errands): (Vec<_>, Vec<_>) = specs.roots()?.into_iter().unzip();
         let driver = Arc::new(Self {
             notes: Notes::new(run, &config.driver_name),
             config,
-            roots: roots.into_iter().map(Root::new).collect(),
+            kind,
+            roots,
             guards: Guards::default(),
             targets: Targets::default(),
-            purge,
         });
-        let weak = Arc::downgrade(&driver);
-        let behind = move || {
-            loop {
-                let Some(driver) = weak.upgrade() else { return };
-                driver.tidy();
-                drop(driver);
-                match wake.recv_timeout(LOOK_AGAIN) {
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(()) => while wake.try_recv().is_ok() {},
-                    Err(RecvTimeoutError::Timeout) => {}
+        for (index, errands) in errands.into_iter().enumerate() {
+            let weak = Arc::downgrade(&driver);
+            let behind = move || {
+                while let Some(driver) = weak.upgrade() {
+                    let usable = driver.look_after(&driver.roots[index]);
+                    drop(driver);
+                    if wait(&errands, if usable { LOOK_AGAIN } else { LOOK_FOR }, &weak, index).is_err() {
+                        return;
+                    }
                 }
-            }
-        };
-        let spawned = thread::Builder::new().name("purge".into()).spawn(behind);
-        spawned.map_err(|error| Error::io("start the thread that purges the trash", error))?;
+            };
+            let spawned = thread::Builder::new().name("root".into()).spawn(behind);
+            spawned.map_err(|error| Error::io("start the thread that looks after a root", error))?;
+        }
         Ok(driver)
-    }
-
-    /// Has the trash purged, behind the answer.
-    pub fn purge(&self) {
-        let _ = self.purge.send(());
     }
 
     /// The root that a request names; with a single root it may be left out.
     pub fn root(&self, name: Option<&str>) -> Result<&Root> {
-        let known = || self.roots.iter().map(|root| root.spec.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known = || self.roots.iter().map(Root::name).collect::<Vec<_>>().join(", ");
         match (name, self.roots.as_slice()) {
             (None, [only]) => Ok(only),
             (None, _) => {
                 Err(Error::invalid("parameters.root", format!("is needed: this driver has {}", known())))
             }
-            (Some(name), roots) => roots.iter().find(|root| root.spec.name == name).ok_or_else(|| {
+            (Some(name), roots) => roots.iter().find(|root| root.name() == name).ok_or_else(|| {
                 Error::invalid(
                     "parameters.root",
                     format!("{name:?} is no root of this driver: it has {}", known()),
@@ -115,21 +109,28 @@ impl Driver {
 
     /// The volume that an id names on this node, and its root; nothing when no such volume can exist here.
     pub fn find(&self, volume_id: &str) -> Option<(&Root, VolumeId)> {
-        let id = VolumeId::parse(volume_id).filter(|id| self.is_here(id))?;
-        Some((self.roots.iter().find(|root| root.spec.name == id.root)?, id))
+        let id = self.parse(volume_id)?;
+        Some((self.roots.iter().find(|root| root.name() == id.root)?, id))
     }
 
-    /// Whether an id is one of this node, whatever its root.
-    pub fn is_here(&self, id: &VolumeId) -> bool {
-        id.node == node_part(&self.config.node_id)
+    /// A volume id that this driver could have made on this node, whatever its root.
+    pub fn parse(&self, volume_id: &str) -> Option<VolumeId> {
+        VolumeId::parse(volume_id, self.kind == Kind::Local).filter(|id| id.node == self.node_part())
+    }
+
+    /// What the ids of this driver's volumes begin with, if with anything.
+    fn node_part(&self) -> Option<String> {
+        (self.kind == Kind::Local).then(|| node_part(&self.config.host.node_id))
     }
 
     /// NOT_FOUND for an id, saying so when it is one of another node.
     pub fn no_such_volume(&self, volume_id: &str) -> Error {
-        let here = node_part(&self.config.node_id);
-        let why = match VolumeId::parse(volume_id) {
-            Some(id) if id.node != here => format!(": it belongs to node {}, this is {here}", id.node),
-            Some(id) if self.roots.iter().all(|root| root.spec.name != id.root) => {
+        let here = self.node_part();
+        let why = match VolumeId::parse(volume_id, here.is_some()) {
+            Some(VolumeId { node: Some(node), .. }) if here.as_ref().is_some_and(|here| *here != node) => {
+                format!(": it belongs to node {node}, this is {}", here.unwrap_or_default())
+            }
+            Some(id) if self.roots.iter().all(|root| root.name() != id.root) => {
                 format!(": this driver has no root {}", id.root)
             }
             _ => String::new(),
@@ -137,14 +138,28 @@ impl Driver {
         Error::NotFound { what: format!("volume {volume_id}"), why }
     }
 
-    /// The id of a volume of this node.
+    /// The id of a volume.
     pub fn id(&self, root: &str, handle: Handle) -> VolumeId {
-        VolumeId { node: node_part(&self.config.node_id), root: root.to_string(), handle }
+        VolumeId { node: self.node_part(), root: root.to_string(), handle }
     }
 
-    /// What the topology of this node and of its volumes is called.
-    pub fn topology_key(&self) -> String {
-        format!("{}/node", self.config.driver_name)
+    /// The topology of this node and of its volumes, if they lie on it: a key and a value, which a CO makes labels of
+    /// (CSI, Topology: "Each value MUST contain 63 characters or less", and so on).
+    pub fn topology(&self) -> Option<(String, String)> {
+        let key = format!("{}/node", self.config.driver_name.to_lowercase());
+        (self.kind == Kind::Local).then(|| (key, topology_value(&self.config.host.node_id)))
+    }
+
+    /// What an error of a call means in this driver. Berth's own mounts of a server are `soft`: what it does not answer in
+    /// time fails with EIO.
+    pub fn judge(&self, error: Error) -> Error {
+        match (self.kind, error.errno(), error) {
+            (Kind::Nfs, Some(Errno::EIO | Errno::ETIMEDOUT), Error::Io { doing, source }) => Error::Silent {
+                what: doing,
+                why: format!("the server does not answer ({source}); the same call may be repeated"),
+            },
+            (_, _, error) => error,
+        }
     }
 
     /// Where the data at `path` beneath a root is published on this node.
@@ -156,11 +171,8 @@ impl Driver {
         incarnation: Option<&str>,
     ) -> Result<Vec<Published>> {
         let look = || -> Result<Vec<Published>> {
-            let table = Table::read()?;
-            let (device, in_file_system) = root.in_table(&table, path)?;
-            let mounts =
-                table.of(&device, &in_file_system).filter(|mount| mount.at != root.dir.path().join(path));
-            Ok(self.notes.publications(key, incarnation, mounts))
+            let mounts = root.mounts_of(&Table::read()?, path)?;
+            Ok(self.notes.publications(key, incarnation, mounts.into_iter()))
         };
         let mut found = look()?;
         // A note that is missing may have gone with its mount since the table was read: an unpublish waits for nobody.
@@ -173,26 +185,37 @@ impl Driver {
         Ok(found)
     }
 
-    /// Moves to the trash what dead creations left, purges it, and keeps room for deletions, root by root.
-    fn tidy(&self) {
-        for root in &self.roots {
-            let tidied = root.open().and_then(|open| {
-                let swept = open.store.sweep(LEFT_BEHIND);
-                empty_trash(&open)?;
-                open.store.lay_reserve()?;
-                swept
-            });
-            if let Err(error) = tidied {
-                tracing::debug!(root = root.spec.name, %error, "the trash waits");
+    /// Registers this node, moves to the trash what dead creations left, purges it, and keeps room for deletions. False
+    /// while the root can't be used.
+    fn look_after(&self, root: &Root) -> bool {
+        root.look_again();
+        let looked = root.open().and_then(|open| {
+            if let Some(nodes) = open.nodes().filter(|_| self.config.node) {
+                nodes.register(&self.config.host)?;
+            }
+            // Of a root that all nodes reach the controllers take care.
+            if open.is_shared() && !self.config.controller {
+                return Ok(());
+            }
+            let swept = open.store.sweep(LEFT_BEHIND);
+            empty_trash(&open)?;
+            open.store.lay_reserve()?;
+            swept
+        });
+        if let Err(error) = &looked {
+            if is_for_the_log(error) {
+                tracing::warn!(root = root.name(), %error, "the root waits");
+            } else {
+                tracing::debug!(root = root.name(), %error, "the root waits");
             }
         }
+        looked.is_ok()
     }
 }
 
 fn empty_trash(root: &OpenRoot) -> Result<()> {
-    let trash = root.store.trash()?;
     let (began, mut told) = (Instant::now(), Instant::now());
-    let purged = purge::purge(&trash, |entry, removed| {
+    let purged = purge::purge(root.store.trash(), |entry, removed| {
         if told.elapsed() > PROGRESS {
             told = Instant::now();
             tracing::info!(root = root.name, entry = %entry.display(), removed, "purging the trash");
@@ -206,4 +229,32 @@ fn empty_trash(root: &OpenRoot) -> Result<()> {
         tracing::info!(root = root.name, removed = purged.removed, seconds, "purged");
     }
     Ok(())
+}
+
+/// Whether an administrator has to know why a root can't be looked after, though nobody asked.
+fn is_for_the_log(error: &Error) -> bool {
+    matches!(error, Error::Silent { .. } | Error::Refused { .. })
+}
+
+/// Does the errands of a root until it is time to look after it; an error when the driver is gone.
+fn wait(
+    errands: &Receiver<Errand>,
+    time: Duration,
+    driver: &Weak<Driver>,
+    root: usize,
+) -> Result<(), RecvTimeoutError> {
+    let until = Instant::now() + time;
+    loop {
+        match errands.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) | Ok(Errand::Purge) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+            Ok(Errand::Older(name)) => {
+                let Some(driver) = driver.upgrade() else { return Err(RecvTimeoutError::Disconnected) };
+                let removed = driver.roots[root].open().and_then(|open| open.store.remove_older(&name));
+                if let Err(error) = removed {
+                    tracing::debug!(volume = %name, %error, "generations that were replaced stay for now");
+                }
+            }
+        }
+    }
 }

@@ -59,6 +59,22 @@ pub enum Error {
         /// Why not, and what to do.
         why: String,
     },
+    /// The record does not admit this node.
+    #[error("{what}: {why}")]
+    NotAdmitted {
+        /// What was to be done with which volume.
+        what: String,
+        /// Which node this is, and who is admitted.
+        why: String,
+    },
+    /// A server does not answer. What it was asked may still come to pass.
+    #[error("{what}: {why}")]
+    Silent {
+        /// What it was asked, and where it is.
+        what: String,
+        /// How long was waited, or who waits already.
+        why: String,
+    },
     /// A root cannot be used now: missing, not mounted, another's, unreadable.
     #[error("root {root}: {why}")]
     RootUnusable {
@@ -138,6 +154,8 @@ impl Error {
             | Self::AlreadyExists { .. }
             | Self::InUse { .. }
             | Self::Refused { .. }
+            | Self::NotAdmitted { .. }
+            | Self::Silent { .. }
             | Self::RootUnusable { .. }
             | Self::Pending { .. }
             | Self::BadToken { .. }
@@ -158,8 +176,11 @@ impl Error {
             Self::InvalidArgument { .. } => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
             Self::AlreadyExists { .. } => Code::AlreadyExists,
-            Self::InUse { .. } | Self::Refused { .. } | Self::RootUnusable { .. } => Code::FailedPrecondition,
-            Self::Pending { .. } | Self::BadToken { .. } => Code::Aborted,
+            Self::InUse { .. }
+            | Self::Refused { .. }
+            | Self::NotAdmitted { .. }
+            | Self::RootUnusable { .. } => Code::FailedPrecondition,
+            Self::Pending { .. } | Self::Silent { .. } | Self::BadToken { .. } => Code::Aborted,
             Self::NoSpace { .. } => Code::ResourceExhausted,
             Self::OutOfRange { .. } => Code::OutOfRange,
             Self::BadRecord { .. } => Code::Internal,
@@ -189,6 +210,8 @@ mod tests {
             Error::AlreadyExists { what: what(), differs: why() },
             Error::InUse { what: what(), by: why() },
             Error::Refused { what: what(), why: why() },
+            Error::NotAdmitted { what: what(), why: why() },
+            Error::Silent { what: what(), why: why() },
             Error::RootUnusable { root: what(), why: why() },
             Error::Pending { what: what(), why: why() },
             Error::BadToken { token: what() },

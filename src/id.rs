@@ -1,4 +1,4 @@
-//! Names: volume ids, record names, incarnations, and which paths may lie beneath a root.
+//! Names: volume ids, record names, incarnations.
 //!
 //! Pure. An id is a function of the CO's name and never a path, the same function of the same request every time;
 //! so there is no index, and no second set of guards. Parsing is validation: what parses is safe as a file name.
@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::path::check_path;
 
 /// The directory at a root that is Berth's own.
 pub const OWN_DIRECTORY: &str = ".berth";
@@ -17,12 +19,6 @@ const MAX_NODE: usize = 48;
 /// Likewise; root names are never shortened, longer ones are refused at the start.
 pub const MAX_ROOT: usize = 32;
 const MAX_NAME: usize = 46;
-
-/// The longest component of a path and the longest path beneath a root, in bytes: Linux's own (NAME_MAX), and well
-/// below PATH_MAX, whatever the root's own path is.
-const MAX_EXISTING: (usize, usize) = (255, 2048);
-/// The same for a new volume: they leave room for what Berth adds, also when it is retained or archived.
-const MAX_NEW: (usize, usize) = (220, 1024);
 
 /// A name made fit for an id and for a file name: itself when it is short and made of `[A-Za-z0-9._-]`, else a
 /// readable prefix, `~`, and 128 bits of its hash. `~` is in no other name, so two names never meet.
@@ -51,6 +47,12 @@ impl RecordName {
         Self(encode(name, MAX_NAME))
     }
 
+    /// The name of the record that existing data at `path` has while it is published: two `~`, which no other has.
+    pub fn adopted(path: &str) -> Self {
+        let prefix: String = path.chars().filter(|c| c.is_ascii_alphanumeric()).take(MAX_NAME - 34).collect();
+        Self(format!("{prefix}~~{}", hash(path)))
+    }
+
     /// A record name as it stands in an id or a directory; nothing when Berth could not have made it.
     pub fn parse(text: &str) -> Option<Self> {
         let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '~');
@@ -75,16 +77,47 @@ pub fn node_part(node_id: &str) -> String {
     encode(node_id, MAX_NODE)
 }
 
-/// A volume id: `<node>/<root>/<name>` for a volume that Berth made, `<node>/<root>/=<path>` (or with `#<alias>`
-/// behind it) for a directory that existed before.
+/// A node's name as the value of a topology: 63 characters at most, letters, digits, and inside also `.`, `_` and `-`.
+pub fn topology_value(node_id: &str) -> String {
+    const MAX: usize = 63;
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let fits = node_id.len() <= MAX && node_id.chars().all(inner);
+    if fits && is_outer(node_id.chars().next()) && is_outer(node_id.chars().last()) {
+        return node_id.to_string();
+    }
+    let prefix: String = node_id.chars().filter(char::is_ascii_alphanumeric).take(MAX - 33).collect();
+    format!("{prefix}-{}", hash(node_id)).trim_start_matches('-').to_string()
+}
+
+/// A volume id: `<root>/<name>` for a volume that Berth made, `<root>/=<path>` (or with `#<alias>` behind it) for a
+/// directory that existed before; with `<node>/` in front where volumes lie on nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeId {
-    /// The node that holds the volume, encoded.
-    pub node: String,
+    /// The node that holds the volume, encoded; nothing where all nodes reach it.
+    pub node: Option<String>,
     /// The root's name.
     pub root: String,
     /// Which volume of the root.
     pub handle: Handle,
+}
+
+impl Handle {
+    /// The name of the record that this volume has, or would have.
+    pub fn record(&self) -> RecordName {
+        match self {
+            Self::Made(name) => name.clone(),
+            Self::Adopted { path, .. } => RecordName::adopted(path),
+        }
+    }
+
+    /// What tells several PersistentVolumes of one directory apart.
+    pub fn alias(&self) -> Option<&str> {
+        match self {
+            Self::Made(_) => None,
+            Self::Adopted { alias, .. } => alias.as_deref(),
+        }
+    }
 }
 
 /// The last part of a volume id.
@@ -102,9 +135,13 @@ pub enum Handle {
 }
 
 impl VolumeId {
-    /// Reads an id; nothing when Berth could not have made it, which means that such a volume does not exist.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (node, rest) = text.split_once('/')?;
+    /// Reads an id, which begins with a node if it is `of_a_node`; nothing when Berth could not have made it, which
+    /// means that such a volume does not exist.
+    pub fn parse(text: &str, of_a_node: bool) -> Option<Self> {
+        let (node, rest) = match of_a_node {
+            true => text.split_once('/').map(|(node, rest)| (Some(node.to_string()), rest))?,
+            false => (None, text),
+        };
         let (root, rest) = rest.split_once('/')?;
         let handle = match rest.strip_prefix('=') {
             None => Handle::Made(RecordName::parse(rest)?),
@@ -117,10 +154,10 @@ impl VolumeId {
                 Handle::Adopted { path: path.to_string(), alias }
             }
         };
-        if node.is_empty() || !is_root_name(root) {
+        if node.as_deref() == Some("") || !is_root_name(root) {
             return None;
         }
-        Some(Self { node: node.to_string(), root: root.to_string(), handle })
+        Some(Self { node, root: root.to_string(), handle })
     }
 
     /// What has to be guarded: the same text for every id that means the same data.
@@ -134,7 +171,10 @@ impl VolumeId {
 
 impl fmt::Display for VolumeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/", self.node, self.root)?;
+        if let Some(node) = &self.node {
+            write!(f, "{node}/")?;
+        }
+        write!(f, "{}/", self.root)?;
         match &self.handle {
             Handle::Made(name) => write!(f, "{name}"),
             Handle::Adopted { path, alias: None } => write!(f, "={path}"),
@@ -148,49 +188,6 @@ pub fn is_root_name(name: &str) -> bool {
     (1..=MAX_ROOT).contains(&name.len())
         && !name.starts_with('-')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
-/// Whether `path` may lie beneath a root. The kernel confines every path when it is opened; this is about names
-/// that would be misunderstood: Berth's own, an incarnation's, and those that are no names.
-pub fn check_path(path: &str) -> Result<(), String> {
-    check(path, MAX_EXISTING)
-}
-
-/// Whether a new volume may lie at `path`: as [`check_path`], and there is room for what Berth adds to its names.
-pub fn check_new_path(path: &str) -> Result<(), String> {
-    check(path, MAX_NEW)
-}
-
-fn check(path: &str, (max_component, max_path): (usize, usize)) -> Result<(), String> {
-    if path.is_empty() {
-        return Err("is empty".into());
-    }
-    if path.len() > max_path {
-        return Err(format!("is longer than {max_path} bytes"));
-    }
-    if path.starts_with('/') {
-        return Err(format!("{path:?} is absolute; it has to be relative to the root"));
-    }
-    for (depth, part) in path.split('/').enumerate() {
-        if part.len() > max_component {
-            return Err(format!("{path:?} has a component of more than {max_component} bytes"));
-        }
-        let why = if part.is_empty() {
-            "has an empty component"
-        } else if part == "." || part == ".." {
-            "has the component . or .."
-        } else if part.chars().any(char::is_control) {
-            "has a control character"
-        } else if depth == 0 && part.eq_ignore_ascii_case(OWN_DIRECTORY) {
-            "lies in .berth, which is Berth's own"
-        } else if Incarnation::ends(part) {
-            "has a component that looks like a volume's data (a dot and 16 hexadecimal digits at its end)"
-        } else {
-            continue;
-        };
-        return Err(format!("{path:?} {why}"));
-    }
-    Ok(())
 }
 
 /// The random name of one creation: 64 bits, in hexadecimal.
@@ -267,13 +264,28 @@ mod tests {
     #[test]
     fn an_id_is_at_most_128_bytes_and_reads_back() {
         let id = VolumeId {
-            node: node_part(&"n".repeat(253)),
+            node: Some(node_part(&"n".repeat(253))),
             root: "r".repeat(MAX_ROOT),
             handle: Handle::Made(RecordName::of(&"v".repeat(500))),
         };
         let text = id.to_string();
         assert_eq!(text.len(), 128);
-        assert_eq!(VolumeId::parse(&text), Some(id));
+        assert_eq!(VolumeId::parse(&text, true), Some(id));
+    }
+
+    #[test]
+    fn every_node_has_a_name_that_a_topology_takes() {
+        assert_eq!(topology_value("worker-1.example.com"), "worker-1.example.com");
+        let long = "n".repeat(64);
+        for node in ["a/b", "-x", "x.", "ä", "", long.as_str()] {
+            let value = topology_value(node);
+            assert!(
+                value.len() <= 63 && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'),
+                "{value}"
+            );
+            assert!(value.starts_with(|c: char| c.is_ascii_alphanumeric()), "{value}");
+        }
+        assert_ne!(topology_value("a/b"), topology_value("a_b/"));
     }
 
     #[test]
@@ -302,52 +314,34 @@ mod tests {
             "a/b/=v.0123456789abcdef/inner",
             "a/b/-rf",
         ] {
-            assert_eq!(VolumeId::parse(text), None, "{text:?}");
+            assert_eq!(VolumeId::parse(text, true), None, "{text:?}");
+            assert_eq!(VolumeId::parse(text.strip_prefix("a/").unwrap_or(text), false), None, "{text:?}");
         }
     }
 
     #[test]
     fn an_alias_is_another_id_of_the_same_data() {
-        let one = VolumeId::parse("n/r/=photos/2024").unwrap();
-        let two = VolumeId::parse("n/r/=photos/2024#second").unwrap();
+        let one = VolumeId::parse("n/r/=photos/2024", true).unwrap();
+        let two = VolumeId::parse("n/r/=photos/2024#second", true).unwrap();
         assert_eq!(one.key(), two.key());
         assert_eq!(two.to_string(), "n/r/=photos/2024#second");
     }
 
     #[test]
-    fn a_path_that_climbs_hides_or_poses_as_data_is_refused_with_its_reason() {
-        for (path, word) in [
-            ("", "empty"),
-            ("/a", "absolute"),
-            (".", "."),
-            ("a/../b", ".."),
-            ("a//b", "empty component"),
-            ("a/", "empty"),
-            (".berth/x", ".berth"),
-            (".BERTH", ".berth"),
-            ("a.0123456789abcdef/b", "looks like"),
-            ("a\n", "control"),
-        ] {
-            let why = check_path(path).unwrap_err();
-            assert!(why.contains(word), "{path:?}: {why}");
-        }
-        for path in ["a", "a/b", ".hidden", "a.b.c", "a.0123456789ABCDEF", "my data", "a/.berth", "-x"] {
-            assert_eq!(check_path(path), Ok(()), "{path}");
-        }
+    fn where_all_nodes_reach_a_volume_its_id_names_none() {
+        let id = VolumeId::parse("main/pvc-1", false).unwrap();
+        assert_eq!((id.node.as_deref(), id.root.as_str()), (None, "main"));
+        assert_eq!(id.to_string(), "main/pvc-1");
     }
 
     #[test]
-    fn existing_data_may_have_a_longer_path_than_a_new_volume_which_gets_longer_when_it_is_kept() {
-        let longest = format!("{}{}", "d/".repeat(402), "n".repeat(220));
-        assert_eq!(check_new_path(&longest), Ok(()));
-        assert!(check_new_path(&format!("d/{longest}")).is_err());
-        assert!(check_new_path(&"n".repeat(221)).is_err());
-        for kept in
-            [format!("{longest}.retained-0123456789abcdef"), format!("archived/{longest}-0123456789abcdef")]
-        {
-            assert_eq!(check_path(&kept), Ok(()));
+    fn the_record_of_existing_data_is_none_that_a_name_could_have() {
+        for path in ["photos", "photos/2024", "a b"] {
+            let record = RecordName::adopted(path);
+            assert_eq!(RecordName::parse(record.as_str()), Some(record.clone()));
+            for name in [path, &format!("={path}"), record.as_str()] {
+                assert_ne!(RecordName::of(name), record);
+            }
         }
-        assert!(check_path(&"n".repeat(256)).is_err());
-        assert!(check_path(&format!("{}n", "d/".repeat(1024))).is_err());
     }
 }

@@ -26,14 +26,13 @@ impl Identity for Edge {
         &self,
         request: Request<csi::GetPluginCapabilitiesRequest>,
     ) -> Result<Response<csi::GetPluginCapabilitiesResponse>, Status> {
-        let has_controller = self.serves_controller();
-        self.run("GetPluginCapabilities", request, move |_, _, _| {
+        self.run("GetPluginCapabilities", request, |driver, _, _| {
             let service =
                 |service: service::Type| plugin_capability::Type::Service(Service { r#type: service.into() });
             let online = VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
             let types = [
-                has_controller.then(|| service(service::Type::ControllerService)),
-                Some(service(service::Type::VolumeAccessibilityConstraints)),
+                driver.config.controller.then(|| service(service::Type::ControllerService)),
+                driver.topology().map(|_| service(service::Type::VolumeAccessibilityConstraints)),
                 Some(plugin_capability::Type::VolumeExpansion(online)),
             ];
             let capability = |kind| csi::PluginCapability { r#type: Some(kind) };

@@ -10,7 +10,8 @@
 //! driver                     what every RPC may touch
 //! store guard publications   records of volumes, who works on what, what is mounted here
 //! backend/                   roots and the trees in them
-//! access id volume parameters error the rules: values and pure functions
+//! access id path volume parameters mount_options error
+//!                            the rules: values and pure functions
 //! sys/                       the kernel: files, mounts, deletion; it has never heard of a volume
 //! csi                        generated from proto/csi.proto
 //! ```
@@ -51,8 +52,10 @@ pub mod guard;
 pub mod id;
 mod identity;
 pub mod messages;
+pub mod mount_options;
 mod node;
 pub mod parameters;
+pub mod path;
 pub mod publications;
 pub mod server;
 pub mod socket;

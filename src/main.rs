@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use berth::backend::local::RootSpec;
+use berth::backend::nfs::Spec;
+use berth::backend::nodes::Host;
+use berth::backend::{Kind, Specs};
 use berth::driver::{Config, Driver};
 use berth::error::{Error, Result};
 use berth::server::{self, Service};
@@ -39,13 +42,22 @@ enum Command {
         berth local --node-id n1 --endpoint unix:///tmp/csi.sock --run-dir /tmp/run --root main=/tmp/volumes,plain"
     )]
     Local(Local),
+    /// Serve directories of NFS servers, which every node reaches
+    ///
+    /// A root is a share with a name; a StorageClass picks one with its parameter `root`. Which nodes may have a volume
+    /// stands in its record on the share: ControllerPublishVolume writes it, and a node reads it when it mounts. What
+    /// follows the share are mount options, as nfs(5) spells them, of every mount of that root; mountOptions of a
+    /// StorageClass override them. With `,records=SERVER:/PATH` Berth writes nothing to the share and serves what exists.
+    #[command(
+        after_help = "Examples:\n  berth nfs --services identity,controller --root main=nas.example.com:/export/k8s\n  \
+        berth nfs --services identity,node --node-id $(hostname) --root main=nas.example.com:/export/k8s,vers=4.1\n  \
+        berth nfs --node-id n1 --root six=[fd00::1]:/export --root photos=nas:/photos,records=nas:/berth-photos"
+    )]
+    Nfs(Nfs),
 }
 
 #[derive(Debug, Args)]
 struct Local {
-    /// Where to serve CSI: a unix socket, created with mode 0600
-    #[arg(long, env = "CSI_ENDPOINT", value_name = "URL", default_value = "unix:///run/berth/csi.sock")]
-    endpoint: String,
     /// The node's name, as the orchestrator knows it
     #[arg(long, env = "BERTH_NODE_ID", value_name = "NAME")]
     node_id: String,
@@ -55,6 +67,31 @@ struct Local {
     /// The driver's name, as StorageClasses and CSIDriver objects give it
     #[arg(long, env = "BERTH_DRIVER_NAME", value_name = "NAME", default_value = "local.berth.dev")]
     driver_name: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Nfs {
+    /// The node's name, as the orchestrator knows it; needed where the node service is served
+    #[arg(long, env = "BERTH_NODE_ID", value_name = "NAME", default_value = "")]
+    node_id: String,
+    /// A root: NAME=SERVER:/PATH[,OPTION…][,records=SERVER:/PATH]; may be repeated (in the environment: separated by blanks)
+    #[arg(long = "root", env = "BERTH_ROOTS", value_name = "ROOT", required = true, value_delimiter = ' ')]
+    roots: Vec<Spec>,
+    /// The driver's name, as StorageClasses and CSIDriver objects give it
+    #[arg(long, env = "BERTH_DRIVER_NAME", value_name = "NAME", default_value = "nfs.berth.dev")]
+    driver_name: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What both drivers are told.
+#[derive(Debug, Args)]
+struct Common {
+    /// Where to serve CSI: a unix socket, created with mode 0600
+    #[arg(long, env = "CSI_ENDPOINT", value_name = "URL", default_value = "unix:///run/berth/csi.sock")]
+    endpoint: String,
     /// Which services this process serves (identity is always among them)
     #[arg(
         long,
@@ -91,9 +128,16 @@ fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
 }
 
 fn main() -> ExitCode {
-    let Command::Local(local) = Cli::parse().command;
-    log_to_stderr(local.log_format, local.log_level);
-    match run(local) {
+    let (specs, driver_name, node_id, common) = match Cli::parse().command {
+        Command::Local(Local { roots, driver_name, node_id, common }) => {
+            (Specs::Local(roots), driver_name, node_id, common)
+        }
+        Command::Nfs(Nfs { roots, driver_name, node_id, common }) => {
+            (Specs::Nfs(roots), driver_name, node_id, common)
+        }
+    };
+    log_to_stderr(common.log_format, common.log_level);
+    match run(specs, driver_name, node_id, common) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "berth can't go on");
@@ -113,18 +157,27 @@ fn log_to_stderr(format: LogFormat, level: LevelFilter) {
     }
 }
 
-fn run(local: Local) -> Result<()> {
-    check_driver_name(&local.driver_name)?;
-    if local.node_id.is_empty() {
+fn run(specs: Specs, driver_name: String, node_id: String, common: Common) -> Result<()> {
+    check_driver_name(&driver_name)?;
+    let serves = |service| common.services.contains(&service);
+    if node_id.is_empty() && (specs.kind() == Kind::Local || serves(Service::Node)) {
         return Err(Error::invalid(
             "--node-id",
             "is empty: give the node's name, as the orchestrator knows it",
         ));
     }
-    // Two workers carry the transport; what blocks has threads of its own, and not without end.
+    let config = Config {
+        driver_name,
+        host: Host::this(node_id)?,
+        max_volumes: common.max_volumes,
+        controller: serves(Service::Controller),
+        node: serves(Service::Node),
+    };
+    // Two workers carry the transport; what blocks has threads of its own, and not without end. Those that wait for a
+    // server come on top, so that they are missed by nobody.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(64)
+        .max_blocking_threads(64 + specs.places())
         .enable_all()
         .build()
         .map_err(|error| Error::io("start the runtime", error))?;
@@ -140,12 +193,10 @@ fn run(local: Local) -> Result<()> {
             }
             tracing::info!("stopping");
         };
-        let socket = Socket::bind(&local.endpoint)?;
-        let config =
-            Config { driver_name: local.driver_name, node_id: local.node_id, max_volumes: local.max_volumes };
-        let driver = Driver::new(config, local.roots, &local.run_dir)?;
-        tracing::info!(endpoint = local.endpoint, version = env!("CARGO_PKG_VERSION"), "serving");
-        server::serve(driver, &local.services, socket, stop).await
+        let socket = Socket::bind(&common.endpoint)?;
+        let driver = Driver::new(config, specs, &common.run_dir)?;
+        tracing::info!(endpoint = common.endpoint, version = env!("CARGO_PKG_VERSION"), "serving");
+        server::serve(driver, &common.services, socket, stop).await
     });
     // A thread that is stuck on a disk must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(500));

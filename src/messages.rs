@@ -5,13 +5,14 @@
 use std::collections::HashMap;
 
 use crate::access::Mode;
+use crate::backend::Kind;
 use crate::csi;
 use crate::csi::volume_capability::AccessType;
 use crate::csi::volume_capability::access_mode::Mode as WireMode;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::id::VolumeId;
-use crate::sys::fs::Dir;
+use crate::mount_options;
 use crate::sys::mount::Attributes;
 use crate::volume::Volume;
 
@@ -23,10 +24,12 @@ const LARGEST: i64 = 1 << 60;
 pub struct Capability {
     /// How the volume is used.
     pub mode: Mode,
-    /// The mount flags as they were asked, in their order.
-    pub mount_flags: Vec<String>,
-    /// What they mean to the kernel.
+    /// What they mean to any mount.
     pub attributes: Attributes,
+    /// What they mean to a mount of NFS, as nfs(5) spells it.
+    pub options: Vec<String>,
+    /// Whether the flags ask for a mount that is read-only.
+    pub read_only: bool,
 }
 
 /// A required text.
@@ -38,7 +41,11 @@ pub fn required<'a>(field: &str, value: &'a str) -> Result<&'a str> {
 ///
 /// # Errors
 /// INVALID_ARGUMENT for block access, an unknown mode, and for every option that would not take effect.
-pub fn capability(field: &str, capability: Option<&csi::VolumeCapability>) -> Result<Capability> {
+pub fn capability(
+    driver: &Driver,
+    field: &str,
+    capability: Option<&csi::VolumeCapability>,
+) -> Result<Capability> {
     let missing = || Error::invalid(field, "is missing");
     let capability = capability.ok_or_else(missing)?;
     let mount = match &capability.access_type {
@@ -60,8 +67,16 @@ pub fn capability(field: &str, capability: Option<&csi::VolumeCapability>) -> Re
         let why = "is not supported (VOLUME_MOUNT_GROUP is not advertised)";
         return Err(Error::invalid(format!("{field}.mount.volume_mount_group"), why));
     }
+    let flags_field = format!("{field}.mount.mount_flags");
+    let split = match driver.kind {
+        Kind::Local => {
+            let flags = mount.mount_flags.iter().flat_map(|flags| flags.split(',')).map(String::from);
+            mount_options::Split { generic: flags.collect(), nfs: Vec::new() }
+        }
+        Kind::Nfs => mount_options::split(&flags_field, &mount.mount_flags)?,
+    };
     let mut attributes = Attributes::safe();
-    for flag in mount.mount_flags.iter().flat_map(|flags| flags.split(',')) {
+    for flag in &split.generic {
         if !attributes.add(flag) {
             // What follows a name may be a credential.
             let name = flag.split('=').next().unwrap_or_default();
@@ -69,9 +84,11 @@ pub fn capability(field: &str, capability: Option<&csi::VolumeCapability>) -> Re
                 "{name:?} can't take effect on a directory; known are ro, rw, relatime, strictatime, and with or \
                  without no in front: suid, dev, exec, atime, diratime, symfollow"
             );
-            return Err(Error::invalid(format!("{field}.mount.mount_flags"), why));
+            return Err(Error::invalid(flags_field, why));
         }
     }
+    let last = split.generic.iter().rfind(|flag| matches!(flag.as_str(), "ro" | "rw"));
+    let read_only = last.is_some_and(|flag| flag == "ro");
     let number = capability
         .access_mode
         .ok_or_else(|| Error::invalid(format!("{field}.access_mode"), "is missing"))?
@@ -88,14 +105,14 @@ pub fn capability(field: &str, capability: Option<&csi::VolumeCapability>) -> Re
             return Err(Error::invalid(format!("{field}.access_mode"), format!("{number} is no known mode")));
         }
     };
-    Ok(Capability { mode, mount_flags: mount.mount_flags.clone(), attributes })
+    Ok(Capability { mode, attributes, options: split.nfs, read_only })
 }
 
 /// The modes of a list of capabilities, each once.
-pub fn modes(field: &str, capabilities: &[csi::VolumeCapability]) -> Result<Vec<Mode>> {
+pub fn modes(driver: &Driver, field: &str, capabilities: &[csi::VolumeCapability]) -> Result<Vec<Mode>> {
     let mut modes = Vec::new();
     for (index, wanted) in capabilities.iter().enumerate() {
-        let mode = capability(&format!("{field}[{index}]"), Some(wanted))?.mode;
+        let mode = capability(driver, &format!("{field}[{index}]"), Some(wanted))?.mode;
         if !modes.contains(&mode) {
             modes.push(mode);
         }
@@ -103,12 +120,33 @@ pub fn modes(field: &str, capabilities: &[csi::VolumeCapability]) -> Result<Vec<
     Ok(modes)
 }
 
+/// The mount options that a list of capabilities asks for, those of NFS.
+pub fn mount_options(
+    driver: &Driver,
+    field: &str,
+    capabilities: &[csi::VolumeCapability],
+) -> Result<Vec<String>> {
+    let mut options = Vec::new();
+    for (index, wanted) in capabilities.iter().enumerate() {
+        for option in capability(driver, &format!("{field}[{index}]"), Some(wanted))?.options {
+            if !options.contains(&option) {
+                options.push(option);
+            }
+        }
+    }
+    Ok(options)
+}
+
 /// Whether this driver creates volumes of these modes.
 ///
 /// # Errors
 /// INVALID_ARGUMENT for modes of several nodes, which a node's directory can't keep, unless they are meant for
 /// the pods of its one node.
-pub fn check_modes(modes: &[Mode], node_sharing: bool) -> Result<()> {
+pub fn check_modes(driver: &Driver, modes: &[Mode], node_sharing: bool) -> Result<()> {
+    if driver.kind == Kind::Nfs {
+        let why = "is for volumes that lie on one node; here every node reaches a volume, and its mode says which may";
+        return if node_sharing { Err(Error::invalid("parameters.nodeSharing", why)) } else { Ok(()) };
+    }
     match modes.iter().find(|mode| mode.spans_nodes() && !node_sharing) {
         Some(mode) => Err(Error::invalid(
             "volume_capabilities.access_mode",
@@ -142,21 +180,17 @@ pub fn check_mutable(mutable_parameters: &HashMap<String, String>) -> Result<()>
     }
 }
 
-/// The topology of this node.
-pub fn topology(driver: &Driver) -> csi::Topology {
-    csi::Topology { segments: HashMap::from([(driver.topology_key(), driver.config.node_id.clone())]) }
+/// The topology of this node; nothing where all nodes reach all volumes.
+pub fn topology(driver: &Driver) -> Option<csi::Topology> {
+    driver.topology().map(|own| csi::Topology { segments: HashMap::from([own]) })
 }
 
 /// Whether a topology includes this node.
 pub fn is_here(driver: &Driver, topology: &csi::Topology) -> bool {
-    let key = driver.topology_key();
-    topology.segments.is_empty() || topology.segments.get(&key) == Some(&driver.config.node_id)
-}
-
-/// What unprivileged users could still write to the file system, in bytes.
-pub fn free_bytes(dir: &Dir) -> Result<i64> {
-    let space = dir.space()?;
-    Ok(i64::try_from(space.blocks_available().saturating_mul(space.fragment_size())).unwrap_or(i64::MAX))
+    match driver.topology() {
+        Some((key, value)) => topology.segments.is_empty() || topology.segments.get(&key) == Some(&value),
+        None => true,
+    }
 }
 
 /// A volume as CSI describes it.
@@ -166,7 +200,7 @@ pub fn volume(driver: &Driver, id: &VolumeId, volume: Option<&Volume>) -> csi::V
         volume_id: id.to_string(),
         volume_context: HashMap::new(),
         content_source: None,
-        accessible_topology: vec![topology(driver)],
+        accessible_topology: topology(driver).into_iter().collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::id::check_new_path;
+use crate::path::check_new_path;
 
 /// What the sidecars add to parameters, volume contexts and the like; never compared, never recorded.
 pub const SIDECAR_PREFIX: &str = "csi.storage.k8s.io/";

@@ -22,8 +22,8 @@ use crate::access::{Mode, Publication};
 use crate::error::{Error, Result};
 use crate::id::hash;
 use crate::sys::fs::Dir;
-use crate::sys::mount::Mount;
 use crate::sys::random;
+use crate::sys::table::Mount;
 
 /// The newest format of notes that this Berth knows.
 const FORMAT: u32 = 1;
@@ -267,6 +267,7 @@ mod tests {
             options: "rw,noexec".into(),
             groups: Vec::new(),
             file_system: "tmpfs".into(),
+            source: "tmpfs".into(),
         }
     }
 

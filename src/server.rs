@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Request, Response, Status};
 
+use crate::backend::Kind;
 use crate::csi;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
@@ -65,7 +66,6 @@ impl fmt::Display for Service {
 #[derive(Debug, Clone)]
 pub(crate) struct Edge {
     driver: Arc<Driver>,
-    controller: bool,
     deadline: Duration,
 }
 
@@ -91,6 +91,9 @@ subjects!(
     ProbeRequest,
     CreateVolumeRequest.name,
     DeleteVolumeRequest.volume_id,
+    ControllerPublishVolumeRequest.volume_id,
+    ControllerUnpublishVolumeRequest.volume_id,
+    ControllerExpandVolumeRequest.volume_id,
     ValidateVolumeCapabilitiesRequest.volume_id,
     ListVolumesRequest,
     ControllerGetVolumeRequest.volume_id,
@@ -136,8 +139,13 @@ impl Drop for Waiting {
 }
 
 impl Edge {
-    pub(crate) fn serves_controller(&self) -> bool {
-        self.controller
+    /// UNIMPLEMENTED for the other driver, in which an RPC would be empty.
+    #[allow(clippy::result_large_err)] // it is what tonic answers with
+    pub(crate) fn only(&self, kind: Kind, rpc: &str) -> Result<(), Status> {
+        if self.driver.kind == kind {
+            return Ok(());
+        }
+        Err(Status::unimplemented(format!("{rpc} has nothing to do in this driver")))
     }
 
     /// Runs an RPC on a blocking thread and waits for its answer.
@@ -159,7 +167,8 @@ impl Edge {
             Waiting { call: call.clone(), rpc, subject, began: Instant::now(), answered: false };
         let driver = self.driver.clone();
         let work = tokio::task::spawn_blocking(move || {
-            catch_unwind(AssertUnwindSafe(|| function(&driver, &call, request)))
+            let run = || function(&driver, &call, request).map_err(|error| driver.judge(error));
+            catch_unwind(AssertUnwindSafe(run))
                 .map_err(|_| Status::internal(format!("{rpc} panicked: this is a bug in Berth, see its log")))
                 .and_then(|answer| answer.map_err(Status::from))
         });
@@ -203,7 +212,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let has = |service: Service| services.contains(&service);
-    let edge = Edge { driver, controller: has(Service::Controller), deadline: DEADLINE };
+    let edge = Edge { driver, deadline: DEADLINE };
     let Socket { listener, claim } = socket;
     let (told, heard) = tokio::sync::oneshot::channel::<()>();
     let server = tonic::transport::Server::builder()
@@ -243,14 +252,18 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::backend::Specs;
+    use crate::backend::nodes::Host;
     use crate::driver::Config;
 
     /// An edge before a driver whose one root can't exist.
     fn edge(deadline: Duration, scratch: &tempfile::TempDir) -> Edge {
-        let config = Config { driver_name: "test".into(), node_id: "n".into(), max_volumes: 0 };
+        let host = Host { node_id: "n".into(), host_name: "h".into(), boot_id: "b".into() };
+        let config =
+            Config { driver_name: "test".into(), host, max_volumes: 0, controller: true, node: true };
         let root = "main=/dev/null,plain".parse().unwrap();
-        let driver = Driver::new(config, vec![root], scratch.path()).unwrap();
-        Edge { driver, controller: true, deadline }
+        let driver = Driver::new(config, Specs::Local(vec![root]), scratch.path()).unwrap();
+        Edge { driver, deadline }
     }
 
     const NEVER: Duration = Duration::from_secs(60);

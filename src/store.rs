@@ -17,26 +17,51 @@
 //! - the names, before a creation or a deletion is answered: [`Store::settle`]. Until then a power cut may undo
 //!   what nobody was told.
 
+mod burial;
+mod record;
 mod reserve;
 mod sweep;
 
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::id::{Incarnation, RecordName};
-use crate::sys::fs::{Dir, Kind};
-use crate::sys::order::sync_unless_ordered;
+use crate::sys::fs::Dir;
+use crate::sys::order::keeps_order;
 use crate::sys::random;
-use crate::volume::{State, Volume};
+use crate::volume::Volume;
+use record::{content, generations, highest, misplaced, parse, shown};
+
+/// A root's own directories, open.
+#[derive(Debug)]
+pub struct Own {
+    own: Dir,
+    new: Dir,
+    trash: Dir,
+    volumes: Dir,
+    keeps_order: bool,
+}
 
 /// The records of one root.
 #[derive(Debug)]
 pub struct Store {
-    own: Dir,
+    own: Arc<Own>,
     root: String,
+    errands: Sender<Errand>,
+    leaves_older: bool,
+}
+
+/// What is left to who looks after a root, behind the answers.
+#[derive(Debug)]
+pub enum Errand {
+    /// Something was moved to the trash.
+    Purge,
+    /// A record has generations that were replaced: see [`Store::remove_older`].
+    Older(RecordName),
 }
 
 /// A record as it was found: the volume, which generation says so, and the directory it was read from.
@@ -49,6 +74,34 @@ pub struct Found {
     dir: Dir,
 }
 
+impl Own {
+    /// Makes the directories that records need, where they are missing.
+    pub fn lay_out(own: &Dir) -> Result<()> {
+        ["volumes", "new", "trash"].iter().try_for_each(|name| own.mkdir_if_missing(name))
+    }
+
+    /// Opens a root's own directory, `.berth`.
+    pub fn open(own: Dir) -> Result<Self> {
+        Ok(Self {
+            new: own.dir("new")?,
+            trash: own.dir("trash")?,
+            volumes: own.dir("volumes")?,
+            keeps_order: keeps_order(&own)?,
+            own,
+        })
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Dir {
+        &self.own
+    }
+
+    /// Where things are built, out of sight.
+    pub fn new_dir(&self) -> &Dir {
+        &self.new
+    }
+}
+
 impl Found {
     /// Waits until the newest generation's name is on disk.
     pub fn settle(&self) -> Result<()> {
@@ -57,28 +110,35 @@ impl Found {
 }
 
 impl Store {
-    /// The records in the directory `own`, which is a root's `.berth`.
-    pub fn new(own: Dir, root: &str) -> Self {
-        Self { own, root: root.to_string() }
+    /// The records in a root's own directories. Who receives the errands looks after the root.
+    pub fn new(own: Arc<Own>, root: &str, errands: Sender<Errand>) -> Self {
+        Self { own, root: root.to_string(), errands, leaves_older: false }
     }
 
-    /// Makes the directories that records need, where they are missing.
-    pub fn lay_out(own: &Dir) -> Result<()> {
-        ["volumes", "new", "trash"].iter().try_for_each(|name| own.mkdir_if_missing(name))
+    /// Leaves the removal of replaced generations to who looks after the root. On a server it may take a lease's time:
+    /// who has read an old generation may hold a delegation of it, and be cut off.
+    pub fn leaving_older(mut self) -> Self {
+        self.leaves_older = true;
+        self
+    }
+
+    /// Has the trash purged, behind the answer.
+    pub fn purge_soon(&self) {
+        let _ = self.errands.send(Errand::Purge);
     }
 
     /// Where things are built, out of sight.
-    pub fn new_dir(&self) -> Result<Dir> {
-        self.own.dir("new")
+    pub fn new_dir(&self) -> &Dir {
+        &self.own.new
     }
 
     /// Where things go to be purged.
-    pub fn trash(&self) -> Result<Dir> {
-        self.own.dir("trash")
+    pub fn trash(&self) -> &Dir {
+        &self.own.trash
     }
 
-    fn volumes(&self) -> Result<Dir> {
-        self.own.dir("volumes")
+    fn volumes(&self) -> &Dir {
+        &self.own.volumes
     }
 
     /// Reads the record of `name`; nothing when there is no such volume.
@@ -89,10 +149,10 @@ impl Store {
         // What is read may be replaced or buried at the same moment; then it is looked up anew.
         let mut empty = None;
         for _ in 0..100 {
-            let dir = match self.volumes()?.dir(name.as_str()) {
+            let dir = match self.volumes().dir(name.as_str()) {
                 Ok(dir) => dir,
                 Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
-                Err(error) => return Err(misplaced(error, &self.volumes()?, name.as_str())),
+                Err(error) => return Err(misplaced(error, self.volumes(), name.as_str())),
             };
             let mut incarnations = Vec::new();
             match dir.scan(|entry, _| incarnations.push(entry.to_string())) {
@@ -147,9 +207,9 @@ impl Store {
         self.check(guard, name);
         let prepared = format!("{name}.{}.record", volume.incarnation);
         let born = self.prepare(&prepared, &volume).and_then(|new| {
-            let volumes = self.volumes()?;
+            let volumes = self.volumes();
             guard.call().still_wanted(guard.key())?;
-            new.rename(&prepared, &volumes, name.as_str())?;
+            new.rename(&prepared, volumes, name.as_str())?;
             volumes.dir(format!("{name}/{}", volume.incarnation))
         });
         match born {
@@ -163,15 +223,15 @@ impl Store {
     }
 
     /// Writes a first generation out of sight, whole and on disk.
-    fn prepare(&self, entry: &str, volume: &Volume) -> Result<Dir> {
-        let new = self.new_dir()?;
+    fn prepare(&self, entry: &str, volume: &Volume) -> Result<&Dir> {
+        let new = self.new_dir();
         new.mkdir(entry)?;
         let outer = new.dir(entry)?;
         outer.mkdir(volume.incarnation.as_str())?;
         let dir = outer.dir(volume.incarnation.as_str())?;
         dir.create("1.json", &content(volume)?, true)?;
         // Also the name of the tree in `new`, which was made before.
-        sync_unless_ordered(&[&dir, &outer, &new])?;
+        self.sync_unless_ordered(&[&dir, &outer, new])?;
         Ok(new)
     }
 
@@ -184,7 +244,7 @@ impl Store {
         next.nonce = format!("{:016x}", random()?);
         let (nonce, generation) = (next.nonce.clone(), found.generation + 1);
         let file = format!("{generation}.json");
-        let (new, temporary) = (self.new_dir()?, format!("{}.{nonce}.json", found.name));
+        let (new, temporary) = (self.new_dir(), format!("{}.{nonce}.json", found.name));
         guard.call().still_wanted(guard.key())?;
         new.create(&temporary, &content(&next)?, true)?;
         // Asked again, for a disk may take its time, and the caller may have got the opposite elsewhere meanwhile.
@@ -209,7 +269,7 @@ impl Store {
         }
         // Won only if nobody is ahead, and if the name still leads here: a directory that was buried meanwhile
         // takes links as well.
-        let here = self.volumes()?.dir(format!("{}/{}", found.name, found.volume.incarnation));
+        let here = self.volumes().dir(format!("{}/{}", found.name, found.volume.incarnation));
         let there = match generations(&found.dir) {
             Err(error) if error.is_gone() => Vec::new(),
             answer => answer?,
@@ -217,65 +277,37 @@ impl Store {
         if there.iter().max() != Some(&generation) || here.is_err() {
             return Err(self.beaten(&found.name, "another call got ahead"));
         }
-        for older in there.into_iter().filter(|older| *older < generation) {
-            match found.dir.unlink(format!("{older}.json")) {
-                Err(error) if !error.is_gone() => return Err(error),
-                _ => {}
-            }
+        if self.leaves_older {
+            let _ = self.errands.send(Errand::Older(found.name.clone()));
+        } else {
+            remove_below(&found.dir, there, generation)?;
         }
-        sync_unless_ordered(&[&found.dir])?;
+        self.sync_unless_ordered(&[&found.dir])?;
         Ok(Found { volume: next, generation, ..found })
     }
 
-    /// Ends a record whose deletion is won and done: to the trash, then its name.
-    pub fn bury(&self, guard: &Guard<'_>, found: &Found) -> Result<()> {
-        self.check(guard, &found.name);
-        debug_assert_eq!(found.volume.state, State::Deleting);
-        let (volumes, incarnation) = (self.volumes()?, found.volume.incarnation.as_str());
-        let buried = match volumes.dir(found.name.as_str()) {
-            Ok(dir) => {
-                dir.rename(incarnation, &self.trash()?, format!("{incarnation}.record.{:016x}", random()?))
-            }
-            Err(error) => Err(error),
-        };
-        match buried {
-            Err(error) if !error.is_gone() => return Err(error),
-            _ => {}
-        }
-        match volumes.rmdir(found.name.as_str()) {
-            // Not empty: the name was created again already.
-            Err(error) if !error.is_gone() && error.errno() != Some(Errno::ENOTEMPTY) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes what a burial that died left of a name that has no record.
-    pub fn clear(&self, guard: &Guard<'_>, name: &RecordName) -> Result<()> {
-        self.check(guard, name);
-        // An empty directory says that there is no volume, as none does: fine where it has to stay.
-        let _ = self.volumes()?.rmdir(name.as_str());
-        Ok(())
+    /// Removes the generations of a volume that were replaced; see [`Store::leaving_older`].
+    pub fn remove_older(&self, name: &RecordName) -> Result<()> {
+        let Some(found) = self.load(name)? else { return Ok(()) };
+        remove_below(&found.dir, generations(&found.dir)?, found.generation)
     }
 
     /// Waits until it is on disk which names have records. Before a creation or a deletion is answered, also one
     /// that is found done: the call that did it may have died before it came here.
     pub fn settle(&self) -> Result<()> {
-        self.volumes()?.sync()
+        self.volumes().sync()
     }
 
-    /// Moves something from `new` to the trash; fine when it is gone.
-    pub fn discard(&self, entry: &str) -> Result<()> {
-        let to = format!("{entry}.{:016x}", random()?);
-        match self.new_dir()?.rename(entry, &self.trash()?, to) {
-            Err(error) if !error.is_gone() => Err(error),
-            _ => Ok(()),
-        }
+    /// Waits until the names in these directories of the root are on disk, unless its file system keeps the order of
+    /// names anyhow, so that a later sync includes them.
+    pub fn sync_unless_ordered(&self, dirs: &[&Dir]) -> Result<()> {
+        if self.own.keeps_order { Ok(()) } else { dirs.iter().try_for_each(|dir| dir.sync()) }
     }
 
     /// The names of up to `most` records that come after `after`, in their order.
     pub fn names_after(&self, after: Option<&str>, most: usize) -> Result<Vec<RecordName>> {
         let mut names = std::collections::BinaryHeap::new();
-        self.volumes()?.scan(|entry, _| {
+        self.volumes().dir(".")?.scan(|entry, _| {
             let new = match after {
                 Some(after) => entry > after,
                 None => true,
@@ -297,11 +329,12 @@ impl Store {
 
     /// Whether the guard is this volume's; anything else is a mistake in Berth itself.
     fn check(&self, guard: &Guard<'_>, name: &RecordName) {
-        assert_eq!(
-            guard.key().split_once('/'),
-            Some((self.root.as_str(), name.as_str())),
-            "the guard of another volume"
-        );
+        let is_its = |key: &str| match key.strip_prefix('=') {
+            Some(path) => RecordName::adopted(path) == *name,
+            None => key == name.as_str(),
+        };
+        let (root, key) = guard.key().split_once('/').unwrap_or_default();
+        assert!(root == self.root && is_its(key), "the guard of {} is another volume's", guard.key());
     }
 
     fn beaten(&self, name: &RecordName, why: &str) -> Error {
@@ -312,89 +345,13 @@ impl Store {
     }
 }
 
-fn shown(dir: &Dir, file: &str) -> String {
-    let path: PathBuf = if file.is_empty() { dir.path().to_path_buf() } else { dir.path_of(file) };
-    path.display().to_string()
-}
-
-/// A link, or a file for a directory, where a record should be: as bad as a torn one.
-fn misplaced(error: Error, dir: &Dir, entry: &str) -> Error {
-    match error.errno() {
-        Some(errno @ (Errno::ENOTDIR | Errno::ELOOP)) => Error::BadRecord {
-            path: shown(dir, entry),
-            why: format!(
-                "is not what Berth put there ({}): restore it from a backup, or move it away to give up the volume",
-                errno.desc()
-            ),
-        },
-        _ => error,
-    }
-}
-
-/// The generations that a record directory holds.
-fn generations(dir: &Dir) -> Result<Vec<u64>> {
-    for _ in 0..100 {
-        let mut found = Vec::new();
-        let reads = dir.scan(|entry, kind| {
-            let number = entry.strip_suffix(".json").filter(|number| !number.starts_with('0'));
-            if let Some(number) = number.and_then(|number| number.parse().ok())
-                && kind != Kind::Directory
-            {
-                found.push(number);
-            }
-        })?;
-        // More than one read is no snapshot: a generation that is replaced meanwhile may be missing.
-        if reads <= 1 {
-            return Ok(found);
+/// Removes the generations below `generation`; one that is gone is no error.
+fn remove_below(dir: &Dir, there: Vec<u64>, generation: u64) -> Result<()> {
+    for older in there.into_iter().filter(|older| *older < generation) {
+        match dir.unlink(format!("{older}.json")) {
+            Err(error) if !error.is_gone() => return Err(error),
+            _ => {}
         }
     }
-    Err(Error::BadRecord { path: shown(dir, ""), why: "holds more files than a record has".into() })
-}
-
-fn highest(dir: &Dir) -> Result<Option<u64>> {
-    match generations(dir) {
-        Ok(found) => Ok(found.into_iter().max()),
-        Err(error) if error.is_gone() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn content(volume: &Volume) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(volume)
-        .map_err(|error| Error::io("write a record", std::io::Error::from(error)))?;
-    text.push(b'\n');
-    Ok(text)
-}
-
-fn parse(content: &[u8], name: &RecordName, incarnation: &str, path: &str) -> Result<Volume> {
-    #[derive(serde::Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    let bad = |why: String| Error::BadRecord { path: path.to_string(), why };
-    if content.is_empty() {
-        return Err(bad(
-            "is empty: restore it from a backup, or move its directory away to give up the volume".into(),
-        ));
-    }
-    let format = serde_json::from_slice::<Format>(content)
-        .map_err(|error| bad(format!("is no record of Berth ({error}): restore it from a backup")))?
-        .format;
-    if format > Volume::FORMAT {
-        return Err(bad(format!(
-            "has format {format}, this Berth knows {} at most: use a newer one",
-            Volume::FORMAT
-        )));
-    }
-    let volume: Volume = serde_json::from_slice(content)
-        .map_err(|error| bad(format!("can't be read ({error}): restore it from a backup")))?;
-    if RecordName::of(&volume.name) != *name || volume.incarnation.as_str() != incarnation {
-        return Err(bad(format!(
-            "is of another volume ({:?}, incarnation {}): restore it from a backup",
-            volume.name, volume.incarnation
-        )));
-    }
-    crate::id::check_path(&volume.path)
-        .map_err(|why| bad(format!("its path {why}: restore it from a backup")))?;
-    Ok(volume)
+    Ok(())
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::Mode;
-use crate::id::Incarnation;
+use crate::access::{Mode, Publication, Verdict, admit_node};
+use crate::id::{Incarnation, RecordName};
 use crate::parameters::{OnDelete, Owner};
 
 /// Where a volume is in its life.
@@ -48,15 +48,94 @@ pub struct Volume {
     pub on_delete: OnDelete,
     /// The parameters of the request, without those that the sidecars add.
     pub parameters: BTreeMap<String, String>,
+    /// Whether the data existed before Berth: it lies at `path` itself, and is never touched.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub adopted: bool,
+    /// The mount options that the StorageClass gave, as nfs(5) spells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mount_options: Vec<String>,
+    /// Who may have the volume now. Every node that can write is here, at every instant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admitted: Vec<Admitted>,
+}
+
+/// A node that ControllerPublishVolume admitted, until ControllerUnpublishVolume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admitted {
+    /// The node's name, as the CO knows it.
+    pub node_id: String,
+    /// By which of several handles of the same existing directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// How.
+    pub mode: Mode,
+    /// Whether it may only read.
+    pub read_only: bool,
+}
+
+impl Admitted {
+    /// As the rules see it.
+    pub fn publication(&self) -> Publication {
+        Publication {
+            at: self.node_id.clone(),
+            mode: Some(self.mode),
+            read_only: self.read_only,
+            arguments: self.alias.iter().map(|alias| ("alias".to_string(), alias.clone())).collect(),
+        }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Volume {
     /// The newest format of records that this Berth knows.
     pub const FORMAT: u32 = 1;
 
+    /// The record that existing data at `path` gets with its first publication.
+    pub fn of_existing(path: &str, incarnation: Incarnation, nonce: String) -> Self {
+        Self {
+            format: Self::FORMAT,
+            name: format!("={path}"),
+            incarnation,
+            nonce,
+            state: State::Live,
+            path: path.to_string(),
+            capacity_bytes: 0,
+            modes: Mode::ALL.into(),
+            owner: Owner::default(),
+            on_delete: OnDelete::Retain,
+            parameters: BTreeMap::new(),
+            adopted: true,
+            mount_options: Vec::new(),
+            admitted: Vec::new(),
+        }
+    }
+
+    /// The name of the record.
+    pub fn record_name(&self) -> RecordName {
+        if self.adopted { RecordName::adopted(&self.path) } else { RecordName::of(&self.name) }
+    }
+
     /// Where the data lies, beneath the root.
     pub fn data_path(&self) -> String {
-        format!("{}.{}", self.path, self.incarnation)
+        if self.adopted { self.path.clone() } else { format!("{}.{}", self.path, self.incarnation) }
+    }
+
+    /// Whether a node may be admitted beside those that are.
+    pub fn admit(&self, wanted: &Admitted) -> Verdict {
+        let existing: Vec<_> = self.admitted.iter().map(Admitted::publication).collect();
+        admit_node(&existing, &wanted.publication())
+    }
+
+    /// The nodes that are admitted, each once.
+    pub fn nodes(&self) -> Vec<String> {
+        let mut nodes: Vec<_> = self.admitted.iter().map(|admitted| admitted.node_id.clone()).collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes
     }
 
     /// Whether the volume may be published in `mode`.
@@ -84,6 +163,8 @@ pub struct Wanted {
     pub on_delete: OnDelete,
     /// The parameters, without those that the sidecars add.
     pub parameters: BTreeMap<String, String>,
+    /// The mount options, as nfs(5) spells them.
+    pub mount_options: Vec<String>,
 }
 
 impl Wanted {
@@ -101,6 +182,9 @@ impl Wanted {
             owner: self.owner,
             on_delete: self.on_delete,
             parameters: self.parameters.clone(),
+            adopted: false,
+            mount_options: self.mount_options.clone(),
+            admitted: Vec::new(),
         }
     }
 
@@ -128,6 +212,10 @@ impl Wanted {
                 let text = |value: Option<&String>| value.map_or("none".to_string(), |v| format!("{v:?}"));
                 return Some(format!("parameters.{key} ({}, now {})", text(a), text(b)));
             }
+        }
+        if self.mount_options != found.mount_options {
+            // What follows an option's name may be a credential.
+            return Some("mount_flags".to_string());
         }
         (self.path != found.path).then(|| format!("subDir ({:?}, now {:?})", found.path, self.path))
     }

@@ -91,6 +91,7 @@ pub(crate) fn record(name: &str) -> Result<(Volume, Vec<u8>)> {
         owner: Owner::default(),
         on_delete: OnDelete::Delete,
         parameters: Default::default(),
+        mount_options: Vec::new(),
     };
     let volume = wanted.born(Incarnation::new(random()?), format!("{:016x}", random()?));
     let mut text = serde_json::to_vec_pretty(&volume)?;

@@ -27,8 +27,8 @@ mod scale;
 use std::path::{Path, PathBuf};
 
 use berth::sys::fs::Dir;
-use berth::sys::mount::Table;
 use berth::sys::purge::purge;
+use berth::sys::table::Table;
 use clap::{Parser, ValueEnum};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};

@@ -18,7 +18,7 @@ use berth::csi::controller_client::ControllerClient;
 use berth::csi::node_client::NodeClient;
 use berth::csi::volume_capability::access_mode::Mode;
 use berth::csi::volume_capability::{AccessMode, AccessType, MountVolume};
-use berth::sys::mount::{Mount, Table};
+use berth::sys::table::{Mount, Table};
 use nix::errno::Errno;
 use stage::{Driver, Scratch};
 use tokio::signal::unix::{SignalKind, signal};

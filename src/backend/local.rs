@@ -7,18 +7,16 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::errno::Errno;
-use serde::{Deserialize, Serialize};
-
-use super::OpenRoot;
+use super::identity::{Claim, FILE, Identity};
+use super::{Backend, OpenRoot, root_name};
 use crate::error::{Error, Result};
-use crate::id::{MAX_ROOT, OWN_DIRECTORY, is_root_name};
-use crate::store::Store;
+use crate::id::OWN_DIRECTORY;
+use crate::store::{Errand, Own, Store};
 use crate::sys::fs::Dir;
-use crate::sys::mount::Table;
-use crate::sys::random;
+use crate::sys::table::Table;
 
 /// What the administrator says of a root: `NAME=DIRECTORY[,plain][,records=DIRECTORY]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +37,10 @@ impl FromStr for RootSpec {
     fn from_str(text: &str) -> Result<Self, String> {
         let form = "NAME=DIRECTORY[,plain][,records=DIRECTORY]";
         let (name, rest) = text.split_once('=').ok_or(format!("a root is {form}"))?;
-        if !is_root_name(name) {
-            return Err(format!("{name:?} is no name of a root: a-z, 0-9 and -, {MAX_ROOT} bytes at most"));
-        }
+        let name = root_name(name)?;
         let mut words = rest.split(',');
         let path = absolute(words.next().unwrap_or_default())?;
-        let mut spec = Self { name: name.to_string(), path, plain: false, records: None };
+        let mut spec = Self { name, path, plain: false, records: None };
         for word in words {
             match word.split_once('=') {
                 None if word == "plain" => spec.plain = true,
@@ -63,18 +59,6 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
     Ok(Path::new(path).components().collect())
 }
 
-/// Who a root is: `.berth/root.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Identity {
-    format: u32,
-    uuid: String,
-    name: String,
-    kind: String,
-}
-
-const FORMAT: u32 = 1;
-const FILE: &str = "root.json";
 /// What mkfs and Berth put into a root, and nobody else.
 const FRESH: [&str; 2] = ["lost+found", OWN_DIRECTORY];
 
@@ -94,12 +78,13 @@ pub struct Root {
     /// What the administrator said.
     pub spec: RootSpec,
     seen: Mutex<Option<Seen>>,
+    errands: Sender<Errand>,
 }
 
 impl Root {
-    /// A root that has not been looked at yet.
-    pub fn new(spec: RootSpec) -> Self {
-        Self { spec, seen: Mutex::new(None) }
+    /// A root that has not been looked at yet; what comes up to be done behind the answers goes to `errands`.
+    pub fn new(spec: RootSpec, errands: Sender<Errand>) -> Self {
+        Self { spec, seen: Mutex::new(None), errands }
     }
 
     /// Opens the root for one call.
@@ -149,8 +134,9 @@ impl Root {
         Ok(OpenRoot {
             name: self.spec.name.clone(),
             dir,
-            store: Store::new(own, &self.spec.name),
+            store: Store::new(Arc::new(Own::open(own)?), &self.spec.name, self.errands.clone()),
             adopted_only: self.spec.records.is_some(),
+            backend: Backend::Local,
         })
     }
 
@@ -166,16 +152,15 @@ impl Root {
         self.own_parent(dir)?.dir(OWN_DIRECTORY)
     }
 
-    /// Makes sure that the directory is this root and no other. One that was `known` before is not laid out anew:
-    /// an empty directory where it was is not it.
+    /// Makes sure that the directory is this root and no other. One that was `known` before is not laid out anew.
     fn recognise(&self, dir: &Dir, known: bool) -> Result<(Dir, Identity)> {
         let Self { spec, .. } = self;
-        let unusable = |why: String| Error::RootUnusable { root: spec.name.clone(), why };
-        let path = spec.path.display();
+        let path = spec.path.display().to_string();
+        let claim = Claim { name: &spec.name, kind: "local", place: &path };
         if !spec.plain {
             let mount = Table::read()?.holding(dir)?;
             if mount.root != Path::new("/") || mount.at != dir.path() {
-                return Err(unusable(format!(
+                return Err(claim.unusable(format!(
                     "{path} is not the root of a file system (it is {} of the {} mounted at {}): mount the disk, \
                      or say --root {}={path},plain if a plain directory is meant",
                     mount.root.display(),
@@ -186,19 +171,14 @@ impl Root {
             }
         }
         if let Some(outer) = enclosing_root(dir)? {
-            return Err(unusable(format!("{path} lies in another root, {outer}: roots can't be nested")));
+            return Err(
+                claim.unusable(format!("{path} lies in another root, {outer}: roots can't be nested"))
+            );
         }
         let parent = self.own_parent(dir)?;
         let fresh = spec.records.is_none() && dir.is_empty_but_for(&FRESH)?;
-        let own = match parent.dir(OWN_DIRECTORY) {
-            Ok(own) => own,
-            Err(error) if error.errno() == Some(Errno::ENOENT) && !known => {
-                parent.mkdir_if_missing(OWN_DIRECTORY)?;
-                parent.dir(OWN_DIRECTORY)?
-            }
-            Err(error) => return Err(unusable(format!("{error}: a root keeps its records there"))),
-        };
-        if own.stat_of(FILE)?.is_none() && !known {
+        let own = claim.own_directory(&parent, known)?;
+        if !known && !Claim::is_laid_out(&own)? {
             if fresh {
                 // Nobody on the host comes to the volumes but through their mounts. First, for what has an identity
                 // is not looked at again.
@@ -210,64 +190,10 @@ impl Root {
                     "{path} held data before and is open to users of this host: chmod 700 it if they need not enter"
                 );
             }
-            self.lay_out(&parent, &own)?;
+            claim.lay_out(&parent, &own)?;
         }
-        let text = own.read(FILE)?;
-        let at = own.path_of(FILE);
-        let identity: Identity = serde_json::from_slice(&text)
-            .map_err(|error| unusable(format!("{}: {error}: restore it from a backup", at.display())))?;
-        if identity.format > FORMAT {
-            let why = format!(
-                "{} has format {}, this Berth knows {FORMAT}: use a newer one",
-                at.display(),
-                identity.format
-            );
-            return Err(unusable(why));
-        }
-        if identity.name != spec.name || identity.kind != "local" {
-            return Err(unusable(format!(
-                "{} says that {path} is the {} root {}: give it that name, or mount the right disk",
-                at.display(),
-                identity.kind,
-                identity.name
-            )));
-        }
-        Store::lay_out(&own)?;
+        let identity = claim.check(&own)?;
         Ok((own, identity))
-    }
-
-    /// Gives a new root its identity. Two processes may do so at once: the first one's holds.
-    fn lay_out(&self, parent: &Dir, own: &Dir) -> Result<()> {
-        Store::lay_out(own)?;
-        let (high, low) = (random()?, random()?);
-        let identity = Identity {
-            format: FORMAT,
-            uuid: format!(
-                "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-                high >> 32,
-                (high >> 16) & 0xffff,
-                high & 0xffff,
-                low >> 48,
-                low & 0xffff_ffff_ffff
-            ),
-            name: self.spec.name.clone(),
-            kind: "local".into(),
-        };
-        let mut text = serde_json::to_vec_pretty(&identity)
-            .map_err(|error| Error::io("write root.json", std::io::Error::from(error)))?;
-        text.push(b'\n');
-        let new = own.dir("new")?;
-        let temporary = format!("root.{low:016x}.json");
-        new.create(&temporary, &text, true)?;
-        let linked = new.link(&temporary, own, FILE);
-        new.unlink(&temporary)?;
-        match linked {
-            Err(error) if error.errno() != Some(Errno::EEXIST) => Err(error),
-            _ => {
-                own.sync()?;
-                parent.sync()
-            }
-        }
     }
 }
 
@@ -299,8 +225,12 @@ fn enclosing_root(dir: &Dir) -> Result<Option<String>> {
 mod tests {
     use super::*;
 
+    fn root(spec: String) -> Root {
+        Root::new(spec.parse().unwrap(), std::sync::mpsc::channel().0)
+    }
+
     fn plain(path: &Path) -> Root {
-        Root::new(format!("main={},plain", path.display()).parse().unwrap())
+        root(format!("main={},plain", path.display()))
     }
 
     #[test]
@@ -331,7 +261,7 @@ mod tests {
         let before = std::fs::read(scratch.path().join(".berth/root.json")).unwrap();
         plain(scratch.path()).open().unwrap();
         assert_eq!(std::fs::read(scratch.path().join(".berth/root.json")).unwrap(), before);
-        let other = Root::new(format!("other={},plain", scratch.path().display()).parse().unwrap());
+        let other = root(format!("other={},plain", scratch.path().display()));
         let why = other.open().unwrap_err().to_string();
         assert!(why.contains("local root main"), "{why}");
     }
@@ -339,7 +269,7 @@ mod tests {
     #[test]
     fn a_directory_within_a_file_system_is_no_root_unless_it_says_plain() {
         let scratch = tempfile::tempdir().unwrap();
-        let root = Root::new(format!("main={}", scratch.path().display()).parse().unwrap());
+        let root = root(format!("main={}", scratch.path().display()));
         let why = root.open().unwrap_err().to_string();
         assert!(why.contains(",plain"), "{why}");
         assert!(!scratch.path().join(".berth").exists());

@@ -16,12 +16,12 @@ pub(super) fn get(
     let parameters = Parameters::parse(&request.parameters)?;
     let root = driver.root(parameters.root.as_deref())?;
     let here = request.accessible_topology.is_none_or(|topology| messages::is_here(driver, &topology));
-    let modes = messages::modes("volume_capabilities", &request.volume_capabilities);
-    let possible =
-        here && modes.is_ok_and(|modes| messages::check_modes(&modes, parameters.node_sharing).is_ok());
+    let modes = messages::modes(driver, "volume_capabilities", &request.volume_capabilities);
+    let possible = here
+        && modes.is_ok_and(|modes| messages::check_modes(driver, &modes, parameters.node_sharing).is_ok());
     let available_capacity = if possible {
         match root.open() {
-            Ok(open) if !open.adopted_only => messages::free_bytes(&open.dir)?,
+            Ok(open) if !open.adopted_only => open.dir.free_bytes()?,
             Ok(_) | Err(Error::RootUnusable { .. }) => 0,
             Err(error) => return Err(error),
         }

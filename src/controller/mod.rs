@@ -1,18 +1,22 @@
 //! The Controller service: one line for each RPC, and what this driver can do.
 //!
-//! A capability is advertised when it works for users. Staging, attaching and expansion by the controller would be
-//! empty for a node's own directories, so they answer UNIMPLEMENTED (the generated default).
+//! A capability is advertised when it works for users. Attaching and expansion by the controller would be empty for a
+//! node's own directories, so the local driver answers UNIMPLEMENTED there.
 
 mod capacity;
+mod expand;
+mod publish;
 mod query;
 mod volume;
 
 use tonic::{Request, Response, Status};
 
+use crate::backend::Kind;
 use crate::csi::controller_service_capability::{Rpc, Type, rpc};
 use crate::csi::{self, controller_server::Controller};
 use crate::server::Edge;
 
+/// What both drivers can do.
 const CAPABILITIES: [rpc::Type; 5] = [
     rpc::Type::CreateDeleteVolume,
     rpc::Type::ListVolumes,
@@ -20,6 +24,14 @@ const CAPABILITIES: [rpc::Type; 5] = [
     rpc::Type::GetVolume,
     // In Node's list too, or Kubernetes maps ReadWriteOnce and ReadWriteOncePod to the same old mode.
     rpc::Type::SingleNodeMultiWriter,
+];
+
+/// What the driver can do whose volumes every node reaches.
+const SHARED: [rpc::Type; 4] = [
+    rpc::Type::PublishUnpublishVolume,
+    rpc::Type::PublishReadonly,
+    rpc::Type::ListVolumesPublishedNodes,
+    rpc::Type::ExpandVolume,
 ];
 
 #[tonic::async_trait]
@@ -36,6 +48,30 @@ impl Controller for Edge {
         request: Request<csi::DeleteVolumeRequest>,
     ) -> Result<Response<csi::DeleteVolumeResponse>, Status> {
         self.run("DeleteVolume", request, volume::delete).await
+    }
+
+    async fn controller_publish_volume(
+        &self,
+        request: Request<csi::ControllerPublishVolumeRequest>,
+    ) -> Result<Response<csi::ControllerPublishVolumeResponse>, Status> {
+        self.only(Kind::Nfs, "ControllerPublishVolume")?;
+        self.run("ControllerPublishVolume", request, publish::publish).await
+    }
+
+    async fn controller_unpublish_volume(
+        &self,
+        request: Request<csi::ControllerUnpublishVolumeRequest>,
+    ) -> Result<Response<csi::ControllerUnpublishVolumeResponse>, Status> {
+        self.only(Kind::Nfs, "ControllerUnpublishVolume")?;
+        self.run("ControllerUnpublishVolume", request, publish::unpublish).await
+    }
+
+    async fn controller_expand_volume(
+        &self,
+        request: Request<csi::ControllerExpandVolumeRequest>,
+    ) -> Result<Response<csi::ControllerExpandVolumeResponse>, Status> {
+        self.only(Kind::Nfs, "ControllerExpandVolume")?;
+        self.run("ControllerExpandVolume", request, expand::expand).await
     }
 
     async fn validate_volume_capabilities(
@@ -70,11 +106,13 @@ impl Controller for Edge {
         &self,
         request: Request<csi::ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<csi::ControllerGetCapabilitiesResponse>, Status> {
-        self.run("ControllerGetCapabilities", request, |_, _, _| {
+        self.run("ControllerGetCapabilities", request, |driver, _, _| {
+            let shared = if driver.kind == Kind::Nfs { &SHARED[..] } else { &[] };
             let capability = |rpc: rpc::Type| csi::ControllerServiceCapability {
                 r#type: Some(Type::Rpc(Rpc { r#type: rpc.into() })),
             };
-            Ok(csi::ControllerGetCapabilitiesResponse { capabilities: CAPABILITIES.map(capability).into() })
+            let all = CAPABILITIES.iter().chain(shared).copied();
+            Ok(csi::ControllerGetCapabilitiesResponse { capabilities: all.map(capability).collect() })
         })
         .await
     }

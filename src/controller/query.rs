@@ -35,7 +35,7 @@ pub(super) fn validate(
         return Err(Error::invalid("volume_capabilities", "is missing"));
     }
     let (_, found) = look_up(driver, volume_id)?;
-    let refused = disagreement(&request, found.as_ref());
+    let refused = disagreement(driver, &request, found.as_ref());
     let csi::ValidateVolumeCapabilitiesRequest {
         volume_context,
         volume_capabilities,
@@ -59,9 +59,13 @@ pub(super) fn validate(
 
 /// Why a publication of the volume would not be as the request has it, if it would not; adopted data has no record, and
 /// no parameters.
-fn disagreement(request: &csi::ValidateVolumeCapabilitiesRequest, found: Option<&Volume>) -> Option<String> {
+fn disagreement(
+    driver: &Driver,
+    request: &csi::ValidateVolumeCapabilitiesRequest,
+    found: Option<&Volume>,
+) -> Option<String> {
     let checked = || -> Result<_> {
-        let modes = messages::modes("volume_capabilities", &request.volume_capabilities)?;
+        let modes = messages::modes(driver, "volume_capabilities", &request.volume_capabilities)?;
         messages::check_context(&request.volume_context)?;
         messages::check_mutable(&request.mutable_parameters)?;
         Ok((modes, Parameters::parse(&request.parameters)?.asked))
@@ -90,7 +94,11 @@ fn look_up(driver: &Driver, volume_id: &str) -> Result<(VolumeId, Option<Volume>
         }
         Handle::Adopted { path, .. } => {
             open.adopted(path)?;
-            None
+            // It has a record while it is published, and one that allows every mode.
+            match open.is_shared() {
+                true => open.store.load(&id.handle.record())?.map(|found| found.volume),
+                false => None,
+            }
         }
     };
     Ok((id, volume))
@@ -103,9 +111,10 @@ pub(super) fn get(
     request: csi::ControllerGetVolumeRequest,
 ) -> Result<csi::ControllerGetVolumeResponse> {
     let (id, found) = look_up(driver, messages::required("volume_id", &request.volume_id)?)?;
+    let published_node_ids = found.as_ref().map(Volume::nodes).unwrap_or_default();
     Ok(csi::ControllerGetVolumeResponse {
         volume: Some(messages::volume(driver, &id, found.as_ref())),
-        status: Some(csi::controller_get_volume_response::VolumeStatus { published_node_ids: Vec::new() }),
+        status: Some(csi::controller_get_volume_response::VolumeStatus { published_node_ids }),
     })
 }
 
@@ -127,7 +136,7 @@ pub(super) fn list(
         token => {
             let (root, name) =
                 token.strip_prefix(TOKEN).and_then(|place| place.split_once('/')).ok_or_else(bad_token)?;
-            if driver.roots.iter().all(|known| known.spec.name != root) || RecordName::parse(name).is_none() {
+            if driver.roots.iter().all(|known| known.name() != root) || RecordName::parse(name).is_none() {
                 return Err(bad_token());
             }
             Some((root, name))
@@ -136,7 +145,7 @@ pub(super) fn list(
     let (mut entries, mut bytes, began) = (Vec::new(), 0, Instant::now());
     let mut last: Option<String> = None;
     for root in &driver.roots {
-        let root_name = root.spec.name.as_str();
+        let root_name = root.name();
         let mut after = match start {
             Some((begun, _)) if root_name < begun => continue,
             Some((begun, name)) if root_name == begun => Some(name.to_string()),
@@ -152,11 +161,14 @@ pub(super) fn list(
             let Some(end) = names.last().map(RecordName::to_string) else { break };
             for name in names {
                 let entry = match open.store.load(&name) {
-                    Ok(Some(found)) if found.volume.state == State::Live => {
+                    Ok(Some(found)) if found.volume.state == State::Live && !found.volume.adopted => {
+                        let status = csi::list_volumes_response::VolumeStatus {
+                            published_node_ids: found.volume.nodes(),
+                        };
                         let id = driver.id(root_name, Handle::Made(name.clone()));
                         csi::list_volumes_response::Entry {
                             volume: Some(messages::volume(driver, &id, Some(&found.volume))),
-                            status: None,
+                            status: open.is_shared().then_some(status),
                         }
                     }
                     Ok(_) => continue,

@@ -1,13 +1,14 @@
 //! CreateVolume and DeleteVolume: a volume's birth and its end.
 
-use crate::backend::{OpenRoot, Placement};
+use crate::backend::{Kind, OpenRoot, Placement, Root};
 use crate::csi;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::guard::{Call, Guard};
-use crate::id::{Handle, Incarnation, RecordName, check_new_path};
+use crate::id::{Handle, Incarnation, RecordName};
 use crate::messages;
 use crate::parameters::Parameters;
+use crate::path::check_new_path;
 use crate::store::Found;
 use crate::sys::random;
 use crate::volume::{State, Volume, Wanted};
@@ -23,25 +24,25 @@ pub(super) fn create(
 ) -> Result<csi::CreateVolumeResponse> {
     let (root, wanted) = parse(driver, &request)?;
     let name = RecordName::of(&wanted.name);
-    let id = driver.id(&root.spec.name, Handle::Made(name.clone()));
+    let id = driver.id(root.name(), Handle::Made(name.clone()));
+    let what = || format!("create volume {}", wanted.name);
+    // A root that is missing on this node may be there on another.
+    let open = root.open().map_err(|error| match error {
+        Error::RootUnusable { .. } if driver.kind == Kind::Local => {
+            Error::NoSpace { what: what(), why: error.to_string() }
+        }
+        _ => error,
+    })?;
+    if open.adopted_only {
+        let why =
+            format!("keeps its records elsewhere and serves existing directories only ({})", root.place());
+        return Err(Error::invalid("parameters.root", format!("{} {why}", open.name)));
+    }
     // A name is one volume on all roots: two calls for two of them look whether the other one has it, in turn.
     let several = driver.roots.len() > 1;
     let _in_turn = several.then(|| driver.guards.acquire(call, format!("*/{name}"))).transpose()?;
     let guard = driver.guards.acquire(call, id.key())?;
-    let what = || format!("create volume {}", wanted.name);
-    // A root that is missing on this node may be there on another.
-    let open = root.open().map_err(|error| match error {
-        Error::RootUnusable { .. } => Error::NoSpace { what: what(), why: error.to_string() },
-        _ => error,
-    })?;
-    if open.adopted_only {
-        let why = format!(
-            "keeps its records elsewhere and serves existing directories only ({})",
-            root.spec.path.display()
-        );
-        return Err(Error::invalid("parameters.root", format!("{} {why}", open.name)));
-    }
-    elsewhere(driver, &open.name, &name, &wanted)?;
+    elsewhere(driver, root, &name, &wanted)?;
     for _ in 0..3 {
         let found = match open.store.load(&name)? {
             None => begin(&open, &guard, &name, &wanted).map_err(|error| match error.errno() {
@@ -79,7 +80,7 @@ pub(super) fn create(
 
 /// Builds the tree, then its record; the record is what counts.
 fn begin(open: &OpenRoot, guard: &Guard<'_>, name: &RecordName, wanted: &Wanted) -> Result<Found> {
-    let free = messages::free_bytes(&open.dir)?;
+    let free = open.dir.free_bytes()?;
     if wanted.required_bytes > free {
         return Err(Error::NoSpace {
             what: format!("create volume {}", wanted.name),
@@ -96,22 +97,20 @@ fn begin(open: &OpenRoot, guard: &Guard<'_>, name: &RecordName, wanted: &Wanted)
     born
 }
 
-/// Refuses a name that another root of this driver has: the name alone is the volume's (CSI: CreateVolume).
-fn elsewhere(driver: &Driver, root: &str, name: &RecordName, wanted: &Wanted) -> Result<()> {
-    for other in driver.roots.iter().filter(|other| other.spec.name != root) {
+/// Refuses a name that another root of this driver has: the name alone is the volume's (CSI: CreateVolume). Roots of
+/// other servers are not asked, for they may not answer.
+fn elsewhere(driver: &Driver, root: &Root, name: &RecordName, wanted: &Wanted) -> Result<()> {
+    for other in driver.roots.iter().filter(|other| other.name() != root.name() && other.lives_with(root)) {
         let Ok(open) = other.open() else { continue };
         if open.store.load(name)?.is_some_and(|found| found.volume.state == State::Live) {
-            let differs = format!("root ({}, now {root})", other.spec.name);
+            let differs = format!("root ({}, now {})", other.name(), root.name());
             return Err(Error::AlreadyExists { what: format!("volume {}", wanted.name), differs });
         }
     }
     Ok(())
 }
 
-fn parse<'a>(
-    driver: &'a Driver,
-    request: &csi::CreateVolumeRequest,
-) -> Result<(&'a crate::backend::local::Root, Wanted)> {
+fn parse<'a>(driver: &'a Driver, request: &csi::CreateVolumeRequest) -> Result<(&'a Root, Wanted)> {
     let name = messages::required("name", &request.name)?.to_string();
     if name.len() > LONGEST_NAME {
         return Err(Error::invalid("name", format!("is longer than {LONGEST_NAME} bytes")));
@@ -120,8 +119,9 @@ fn parse<'a>(
         return Err(Error::invalid("volume_capabilities", "is missing"));
     }
     let parameters = Parameters::parse(&request.parameters)?;
-    let modes = messages::modes("volume_capabilities", &request.volume_capabilities)?;
-    messages::check_modes(&modes, parameters.node_sharing)?;
+    let modes = messages::modes(driver, "volume_capabilities", &request.volume_capabilities)?;
+    messages::check_modes(driver, &modes, parameters.node_sharing)?;
+    let mount_options = messages::mount_options(driver, "volume_capabilities", &request.volume_capabilities)?;
     messages::check_mutable(&request.mutable_parameters)?;
     if request.volume_content_source.is_some() {
         return Err(Error::invalid(
@@ -134,7 +134,8 @@ fn parse<'a>(
         && !wanted.requisite.is_empty()
         && !wanted.requisite.iter().any(|topology| messages::is_here(driver, topology))
     {
-        let why = format!("accessibility_requirements ask for other nodes than {}", driver.config.node_id);
+        let why =
+            format!("accessibility_requirements ask for other nodes than {}", driver.config.host.node_id);
         return Err(Error::NoSpace { what: format!("create volume {name}"), why });
     }
     let root = driver.root(parameters.root.as_deref())?;
@@ -144,7 +145,18 @@ fn parse<'a>(
     };
     check_new_path(&path).map_err(|why| Error::invalid("name", why))?;
     let Parameters { owner, on_delete, asked, .. } = parameters;
-    Ok((root, Wanted { name, required_bytes, limit_bytes, modes, path, owner, on_delete, parameters: asked }))
+    let wanted = Wanted {
+        name,
+        required_bytes,
+        limit_bytes,
+        modes,
+        path,
+        owner,
+        on_delete,
+        parameters: asked,
+        mount_options,
+    };
+    Ok((root, wanted))
 }
 
 /// DeleteVolume: gone is gone, however many files there were.
@@ -164,13 +176,13 @@ pub(super) fn delete(
             }
             let why = format!(
                 "{path} of root {} existed before Berth and is never deleted: use the reclaim policy Retain",
-                root.spec.name
+                root.name()
             );
             return Err(Error::Refused { what: format!("delete volume {volume_id}"), why });
         }
     };
-    let guard = driver.guards.acquire(call, id.key())?;
     let open = root.open()?;
+    let guard = driver.guards.acquire(call, id.key())?;
     open.store.with_reserve(|| {
         let Some(mut found) = open.store.load(name)? else { return open.store.clear(&guard, name) };
         unpublished(driver, &open, &guard, &found.volume)?;
@@ -181,7 +193,7 @@ pub(super) fn delete(
         }
         finish_deletion(driver, &open, &guard, name, &found)
     })?;
-    driver.purge();
+    open.store.purge_soon();
     open.store.settle()?;
     gone
 }
@@ -200,15 +212,22 @@ fn finish_deletion(
     open.store.bury(guard, found)
 }
 
-/// FAILED_PRECONDITION while the volume is published on this node (DeleteVolume: "Volume in use").
+/// FAILED_PRECONDITION while the volume is published (DeleteVolume: "Volume in use"): on a node that its record admits,
+/// or, where nodes are not admitted, on this one.
 fn unpublished(driver: &Driver, open: &OpenRoot, guard: &Guard<'_>, volume: &Volume) -> Result<()> {
-    let incarnation = Some(volume.incarnation.as_str());
-    let published = driver.published(open, guard.key(), &volume.data_path(), incarnation)?;
-    match published.first() {
+    let by = if open.is_shared() {
+        let nodes = volume.nodes();
+        (!nodes.is_empty()).then(|| format!("node {} has it", nodes.join(", ")))
+    } else {
+        let incarnation = Some(volume.incarnation.as_str());
+        let published = driver.published(open, guard.key(), &volume.data_path(), incarnation)?;
+        published.first().map(|first| format!("it is published at {}", first.publication.at))
+    };
+    match by {
         None => Ok(()),
-        Some(first) => Err(Error::InUse {
+        Some(by) => Err(Error::InUse {
             what: format!("volume {}", volume.name),
-            by: format!("it is published at {}: unpublish it first", first.publication.at),
+            by: format!("{by}: unpublish it first"),
         }),
     }
 }

@@ -18,9 +18,9 @@ pub(super) fn expand(
     let path = messages::required("volume_path", &request.volume_path)?;
     let key = publication::find(driver, volume_id, path)?.id.key();
     if request.volume_capability.is_some() {
-        messages::capability("volume_capability", request.volume_capability.as_ref())?;
+        messages::capability(driver, "volume_capability", request.volume_capability.as_ref())?;
     }
-    let (required, limit) = messages::range(request.capacity_range.as_ref())?;
+    let range = messages::range(request.capacity_range.as_ref())?;
     let guard = driver.guards.acquire(call, key)?;
     // What was found before may have changed while the guard was waited for.
     let found = publication::find(driver, volume_id, path)?;
@@ -30,28 +30,5 @@ pub(super) fn expand(
             why: "it existed before Berth, which keeps no size for it".into(),
         });
     };
-    let has = record.volume.capacity_bytes;
-    if limit > 0 && has > limit {
-        return Err(Error::OutOfRange {
-            why: format!("the volume has {has} bytes, and at most {limit} are asked for"),
-        });
-    }
-    if required <= has {
-        return Ok(csi::NodeExpandVolumeResponse { capacity_bytes: has });
-    }
-    let free = messages::free_bytes(&found.data)?;
-    if required - has > free {
-        return Err(Error::NoSpace {
-            what: format!("expand volume {volume_id}"),
-            why: format!(
-                "root {} has {free} bytes left, growing from {has} to {required} needs more",
-                found.open.name
-            ),
-        });
-    }
-    let mut grown = record.volume.clone();
-    grown.capacity_bytes = required;
-    let record = found.open.store.win(&guard, record, grown)?;
-    record.settle()?;
-    Ok(csi::NodeExpandVolumeResponse { capacity_bytes: required })
+    Ok(csi::NodeExpandVolumeResponse { capacity_bytes: found.open.grow(&guard, record, range)? })
 }

@@ -33,27 +33,27 @@ pub(super) fn find(driver: &Driver, volume_id: &str, path: &str) -> Result<Publi
     };
     let (root, id) = driver.find(volume_id).ok_or_else(missing)?;
     let open = root.open()?;
-    let (record, at, incarnation, data) = match &id.handle {
-        Handle::Made(name) => {
-            let found = open
-                .store
-                .load(name)?
-                .filter(|found| found.volume.state == State::Live)
-                .ok_or_else(missing)?;
+    let found = match (&id.handle, open.is_shared()) {
+        (Handle::Adopted { .. }, false) => None,
+        _ => open.store.load(&id.handle.record())?.filter(|found| found.volume.state == State::Live),
+    };
+    let (at, data) = match (&id.handle, &found) {
+        (Handle::Adopted { path, .. }, _) => (path.clone(), open.adopted(path)?),
+        (Handle::Made(_), None) => return Err(missing()),
+        (Handle::Made(_), Some(found)) => {
             // A creation that was cut short is published nowhere.
             let data = open
                 .data(&found.volume)
                 .map_err(|error| if error.is_gone() { unpublished() } else { error })?;
-            let (at, incarnation) = (found.volume.data_path(), found.volume.incarnation.as_str().to_string());
-            (Some(found), at, Some(incarnation), data)
+            (found.volume.data_path(), data)
         }
-        Handle::Adopted { path, .. } => (None, path.clone(), None, open.adopted(path)?),
     };
+    let incarnation = found.as_ref().map(|found| found.volume.incarnation.as_str().to_string());
     let target =
         target::check("volume_path", path).ok().and_then(|path| target::resolve(&path).ok().flatten());
     let published = driver.published(&open, &id.key(), &at, incarnation.as_deref())?;
     if !published.iter().any(|found| Some(&found.publication.at) == target.as_ref()) {
         return Err(unpublished());
     }
-    Ok(Publication { id, open, record, data })
+    Ok(Publication { id, open, record: found, data })
 }

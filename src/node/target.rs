@@ -1,16 +1,18 @@
 //! Target paths: where a pod sees a volume. The CO owns them and all that leads to them; Berth makes and removes
 //! the last directory, and never what is in it.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::backend::{Kind, Root};
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::id::{Incarnation, OWN_DIRECTORY};
 use crate::messages::required;
 use crate::sys::fs::Dir;
-use crate::sys::mount::Table;
+use crate::sys::table::Table;
 
 /// The longest path that Linux takes, its final zero included, and the longest name in it.
 const PATH_MAX: usize = 4096;
@@ -53,13 +55,28 @@ pub(super) fn resolve(target: &Path) -> Result<Option<String>> {
 pub(super) fn check_outside(driver: &Driver, field: &str, target: &str) -> Result<()> {
     let path = Path::new(target);
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let within = match driver.kind {
+        Kind::Local => local_root_of(driver, above, name)?,
+        Kind::Nfs => shared_root_of(driver, &Table::read()?, above),
+    };
+    match within {
+        None => Ok(()),
+        Some(root) => {
+            let why = format!("{target:?} lies in a volume of root {root} or in its .berth");
+            Err(Error::invalid(field, why))
+        }
+    }
+}
+
+/// The root whose data or own directory a target would lie in.
+fn local_root_of(driver: &Driver, above: &Path, name: &OsStr) -> Result<Option<String>> {
     let above = match Dir::open(above).and_then(Dir::at_its_real_path) {
-        Err(error) if error.is_gone() || error.errno() == Some(Errno::ENOTDIR) => return Ok(()),
+        Err(error) if error.is_gone() || error.errno() == Some(Errno::ENOTDIR) => return Ok(None),
         answer => answer?,
     };
     let device = above.stat()?.st_dev;
     for root in &driver.roots {
-        let Ok(dir) = Dir::open(&root.spec.path).and_then(Dir::at_its_real_path) else { continue };
+        let Ok(dir) = Dir::open(Path::new(&root.place())).and_then(Dir::at_its_real_path) else { continue };
         if dir.stat()?.st_dev != device {
             continue;
         }
@@ -70,11 +87,21 @@ pub(super) fn check_outside(driver: &Driver, field: &str, target: &str) -> Resul
             && let Ok(within) = within.strip_prefix(&root_place.1)
             && is_taken(within)
         {
-            let why = format!("{target:?} lies in a volume of root {} or in its .berth", root.spec.name);
-            return Err(Error::invalid(field, why));
+            return Ok(Some(root.name().to_string()));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// The same where nothing on the way may be opened, for its server may not answer: by the mount table alone.
+fn shared_root_of(driver: &Driver, table: &Table, above: &Path) -> Option<String> {
+    let holding = table.of_nfs(|_| true).find(|mount| above.starts_with(&mount.at))?;
+    let roots = driver.roots.iter().filter_map(|root| match root {
+        Root::Nfs(root) => Some(&root.spec),
+        Root::Local(_) => None,
+    });
+    let mut within = roots.filter(|spec| spec.beneath(&holding.source).is_some());
+    within.next().map(|spec| spec.name.clone())
 }
 
 /// Whether a path beneath a root leads to or into a volume's data, or Berth's own directory.

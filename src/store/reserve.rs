@@ -35,8 +35,8 @@ impl Store {
 
     /// Lays the reserve, as far as there is room.
     pub fn lay_reserve(&self) -> Result<()> {
-        self.own.mkdir_if_missing(DIRECTORY)?;
-        let reserve = self.own.dir(DIRECTORY)?;
+        self.own.dir().mkdir_if_missing(DIRECTORY)?;
+        let reserve = self.own.dir().dir(DIRECTORY)?;
         let mut there = 0;
         reserve.scan(|_, _| there += 1)?;
         if there >= FILES {
@@ -56,7 +56,7 @@ impl Store {
 
     /// Makes room; false when there is nothing left to give up.
     fn give_up_one(&self) -> Result<bool> {
-        let reserve = match self.own.dir(DIRECTORY) {
+        let reserve = match self.own.dir().dir(DIRECTORY) {
             Err(error) if error.is_gone() => return Ok(false),
             answer => answer?,
         };

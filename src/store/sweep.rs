@@ -1,20 +1,21 @@
 //! What creations that died have left behind.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::Store;
 use crate::error::{Error, Result};
 use crate::id::{Incarnation, RecordName};
+use crate::sys::random;
 use crate::volume::State;
 
 impl Store {
     /// Moves to the trash what creations that died have left in `new`. What changed within `age` may still be
     /// at work; what a live record names is no remainder, only not in its place yet.
     pub fn sweep(&self, age: Duration) -> Result<()> {
-        let new = self.new_dir()?;
+        let new = self.new_dir().dir(".")?;
         let mut entries = Vec::new();
         new.scan(|entry, _| entries.push(entry.to_string()))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = self.now()?;
         for entry in entries {
             let Some(found) = new.stat_of(&entry)? else { continue };
             let changed = Duration::from_secs(u64::try_from(found.st_ctime).unwrap_or(0));
@@ -33,6 +34,16 @@ impl Store {
             self.discard(&entry)?;
         }
         Ok(())
+    }
+
+    /// The time, by the clock that stamps the files: a server has its own.
+    fn now(&self) -> Result<Duration> {
+        let (new, name) = (self.new_dir(), format!("now.{:016x}", random()?));
+        new.create(&name, b"", false)?;
+        let found = new.stat_of(&name);
+        new.unlink(&name)?;
+        let changed = found?.map_or(0, |found| found.st_ctime);
+        Ok(Duration::from_secs(u64::try_from(changed).unwrap_or(0)))
     }
 
     /// Whether an entry of `new` is the tree of a record that lives.
@@ -55,6 +66,9 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::Own;
     use super::*;
     use crate::guard::{Call, Guards};
     use crate::parameters::{OnDelete, Owner};
@@ -68,8 +82,8 @@ mod tests {
     fn store() -> (tempfile::TempDir, Store) {
         let scratch = tempfile::tempdir().unwrap();
         let own = Dir::open(scratch.path()).unwrap();
-        Store::lay_out(&own).unwrap();
-        let store = Store::new(own, "r");
+        Own::lay_out(&own).unwrap();
+        let store = Store::new(Arc::new(Own::open(own).unwrap()), "r", std::sync::mpsc::channel().0);
         let volume = Volume {
             format: Volume::FORMAT,
             name: "v".into(),
@@ -82,6 +96,9 @@ mod tests {
             owner: Owner::default(),
             on_delete: OnDelete::Delete,
             parameters: Default::default(),
+            adopted: false,
+            mount_options: Vec::new(),
+            admitted: Vec::new(),
         };
         let guards = Guards::default();
         let guard = guards.acquire(&Call::default(), "r/v".into()).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! A [`Dir`] keeps its path only to say it in errors. Everything that has to survive a power cut is synced
 //! by name: a file's content with [`Dir::create`], the names in directories with [`Dir::sync`] and
-//! [`super::order::sync_unless_ordered`].
+//! [`super::order`].
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,12 +13,10 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, OFlag, OpenHow, ResolveFlag};
-use nix::libc;
 use nix::sys::stat::{self, FileStat, Mode};
 use nix::sys::statvfs;
 use nix::unistd::{self, Gid, LinkatFlags, Uid, UnlinkatFlags};
 
-use super::check;
 use crate::error::{Error, Result};
 
 /// Nothing on the way may be a link or lead to another mount, and nothing leads out.
@@ -29,17 +27,6 @@ const CONFINED: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
 
 /// The longest file that [`Dir::read`] takes, in bytes. Berth's own files are far smaller.
 const MAX_FILE: u64 = 1 << 20;
-
-/// What a directory entry is, as far as the listing tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A directory.
-    Directory,
-    /// Anything that is certainly no directory.
-    Other,
-    /// The file system does not say.
-    Unknown,
-}
 
 /// An open directory.
 #[derive(Debug)]
@@ -110,6 +97,18 @@ impl Dir {
         }
     }
 
+    /// A second descriptor of this directory, with the same place in its listing: for everything but a scan.
+    pub fn duplicate(&self) -> Result<Self> {
+        let fd = self.fd.try_clone();
+        let fd = fd.map_err(|error| Error::io(format!("duplicate {}", self.path.display()), error))?;
+        Ok(Self { fd, path: self.path.clone() })
+    }
+
+    /// A directory that was opened by other means, and what to call it in errors.
+    pub(super) fn of(fd: OwnedFd, path: PathBuf) -> Self {
+        Self { fd, path }
+    }
+
     /// The directory above, which may be on another mount.
     pub fn parent(&self) -> Result<Self> {
         let path = self.path.join("..");
@@ -168,6 +167,13 @@ impl Dir {
     /// Free and total space of the file system that this directory lies on.
     pub fn space(&self) -> Result<statvfs::Statvfs> {
         statvfs::fstatvfs(&self.fd).map_err(|e| self.failed("read the free space of", "")(e))
+    }
+
+    /// What unprivileged users could still write to the file system that this directory lies on, in bytes.
+    pub fn free_bytes(&self) -> Result<i64> {
+        let space = self.space()?;
+        let free = space.blocks_available().saturating_mul(space.fragment_size());
+        Ok(i64::try_from(free).unwrap_or(i64::MAX))
     }
 
     /// The whole content of a file.
@@ -231,68 +237,6 @@ impl Dir {
             .map_err(|e| self.failed("remove directory", name)(e))
     }
 
-    /// Shows every entry to `visit` and returns how many reads of the directory gave any. A listing that took
-    /// more than one read is no snapshot: entries made and removed meanwhile may be missing.
-    pub fn scan(&self, mut visit: impl FnMut(&str, Kind)) -> Result<usize> {
-        self.rewind()?;
-        let mut reads = 0;
-        while self.chunk(|name, kind| {
-            // A name that is no UTF-8 is none of Berth's; content of volumes is never scanned this way.
-            if let Ok(name) = std::str::from_utf8(name) {
-                visit(name, kind);
-            }
-        })? {
-            reads += 1;
-        }
-        Ok(reads)
-    }
-
-    /// Back to the first entry.
-    pub(super) fn rewind(&self) -> Result<()> {
-        unistd::lseek(&self.fd, 0, unistd::Whence::SeekSet)
-            .map_err(|e| self.failed("read directory", "")(e))?;
-        Ok(())
-    }
-
-    /// One read of the directory, without `.` and `..`; false at its end.
-    pub(super) fn chunk(&self, mut visit: impl FnMut(&[u8], Kind)) -> Result<bool> {
-        /// Room for some 500 entries, aligned as the kernel's records are.
-        #[repr(align(8))]
-        struct Buffer([u8; 16 * 1024]);
-        let mut buffer = Buffer([0; 16 * 1024]);
-        // SAFETY: the buffer is valid for writes of the length that is passed, and lives over the call.
-        let answer = unsafe {
-            libc::syscall(libc::SYS_getdents64, self.fd.as_raw_fd(), buffer.0.as_mut_ptr(), buffer.0.len())
-        };
-        let length = check(|| format!("read directory {}", self.path.display()), answer)?;
-        let mut rest = &buffer.0[..usize::try_from(length).unwrap_or(0)];
-        let any = !rest.is_empty();
-        // struct linux_dirent64: u64 inode, i64 offset, u16 record length, u8 type, name with a zero (getdents(2)).
-        while rest.len() > 19 {
-            let record_length = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
-            let Some(record) = rest.get(..record_length) else { break };
-            let kind = match record[18] {
-                libc::DT_DIR => Kind::Directory,
-                libc::DT_UNKNOWN => Kind::Unknown,
-                _ => Kind::Other,
-            };
-            let name = record[19..].split(|byte| *byte == 0).next().unwrap_or_default();
-            if name != b"." && name != b".." {
-                visit(name, kind);
-            }
-            rest = &rest[record_length..];
-        }
-        Ok(any)
-    }
-
-    /// Whether there is nothing in this directory, or nothing but these names. Names may be of any bytes.
-    pub fn is_empty_but_for(&self, names: &[&str]) -> Result<bool> {
-        self.rewind()?;
-        let mut others = false;
-        while self.chunk(|name, _| others |= !names.iter().any(|known| known.as_bytes() == name))? {}
-        Ok(!others)
-    }
-
     /// Waits until the names in this directory are on disk.
     pub fn sync(&self) -> Result<()> {
         unistd::fsync(&self.fd).map_err(|e| self.failed("sync directory", "")(e))
@@ -354,21 +298,6 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_shows_every_entry_and_counts_its_reads() {
-        let (_scratch, dir) = scratch();
-        assert!(dir.is_empty_but_for(&[]).unwrap());
-        for i in 0..3000 {
-            dir.create(&format!("file-{i:05}"), b"", false).unwrap();
-        }
-        let mut names = Vec::new();
-        let reads = dir.scan(|name, _| names.push(name.to_string())).unwrap();
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), 3000);
-        assert!(reads > 1);
-    }
-
-    #[test]
     fn the_umask_does_not_touch_permission_bits() {
         let (_scratch, dir) = scratch();
         dir.mkdir("d").unwrap();
@@ -376,14 +305,5 @@ mod tests {
         let found = made.stat().unwrap();
         made.own(found.st_uid, found.st_gid, 0o2777).unwrap();
         assert_eq!(made.stat().unwrap().st_mode & 0o7777, 0o2777);
-    }
-
-    #[test]
-    fn a_name_of_any_bytes_is_something() {
-        let (scratch, dir) = scratch();
-        std::fs::create_dir(scratch.path().join("known")).unwrap();
-        assert!(dir.is_empty_but_for(&["known"]).unwrap() && !dir.is_empty_but_for(&[]).unwrap());
-        std::fs::create_dir(scratch.path().join(name(b"\xff"))).unwrap();
-        assert!(!dir.is_empty_but_for(&["known"]).unwrap());
     }
 }

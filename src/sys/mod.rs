@@ -4,10 +4,15 @@
 //! `RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV`: what a volume's content or a StorageClass says can
 //! never lead out of it, not even while somebody swaps a directory for a link.
 
+pub mod child;
 pub mod fs;
+pub mod handle;
+pub mod list;
 pub mod mount;
+pub mod nfs;
 pub mod order;
 pub mod purge;
+pub mod table;
 
 use std::io;
 

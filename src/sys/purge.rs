@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use nix::errno::Errno;
 
-use super::fs::{Dir, Kind, name};
+use super::fs::{Dir, name};
+use super::list::Kind;
 use super::random;
 use crate::error::Result;
 

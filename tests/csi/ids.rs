@@ -208,13 +208,16 @@ fn an_id_of_a_root_that_this_driver_does_not_have_says_so() {
 fn ids_of_nodes_with_long_or_odd_names_stay_below_128_bytes_and_differ() {
     let mut rig = Rig::new();
     let long = "n".repeat(253);
-    let mut ids = Vec::new();
+    let (mut ids, mut values) = (Vec::new(), Vec::new());
     for node in [long.as_str(), &long[..252], "node.example.com", "a/b", "a b", "ä"] {
         rig.kill();
         rig.set_node_id(node);
         rig.start();
         let volume = rig.create(create(&"v".repeat(128))).ok().volume.unwrap();
-        assert_eq!(volume.accessible_topology[0].segments["local.berth.dev/node"], node);
+        let value = &volume.accessible_topology[0].segments["local.berth.dev/node"];
+        assert!(value.len() <= 63 && !values.contains(value), "{value}");
+        assert_eq!(value == node, node == "node.example.com");
+        values.push(value.clone());
         assert!(volume.volume_id.len() <= 128, "{}", volume.volume_id);
         let target = rig.target("t");
         rig.publish(publish(&volume.volume_id, &target)).ok();
