@@ -12,7 +12,7 @@ use crate::csi::volume_capability::access_mode::Mode as WireMode;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::id::VolumeId;
-use crate::mount_options;
+use crate::mount_options::{self, Giver};
 use crate::sys::mount::Attributes;
 use crate::volume::Volume;
 
@@ -73,7 +73,7 @@ pub fn capability(
             let flags = mount.mount_flags.iter().flat_map(|flags| flags.split(',')).map(String::from);
             mount_options::Split { generic: flags.collect(), nfs: Vec::new() }
         }
-        Kind::Nfs => mount_options::split(&flags_field, &mount.mount_flags)?,
+        Kind::Nfs => mount_options::split(&flags_field, &mount.mount_flags, Giver::Volume)?,
     };
     let mut attributes = Attributes::safe();
     for flag in &split.generic {

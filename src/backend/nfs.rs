@@ -15,7 +15,7 @@ use super::share::Share;
 use super::{Backend, OpenRoot, root_name};
 use crate::error::{Error, Result};
 use crate::guard::{Call, Guards};
-use crate::mount_options;
+use crate::mount_options::{self, Giver};
 use crate::store::{Errand, Store};
 use crate::sys::fs::Dir;
 use crate::sys::handle::is_same_directory;
@@ -54,7 +54,7 @@ impl FromStr for Spec {
                 None => flags.push(word.to_string()),
             }
         }
-        let split = mount_options::split("root", &flags).map_err(|error| error.to_string())?;
+        let split = mount_options::split("root", &flags, Giver::Root).map_err(|error| error.to_string())?;
         if let Some(flag) = split.generic.first() {
             return Err(format!("{flag} is for mountOptions of a StorageClass; a root is {form}"));
         }

@@ -1,185 +1,304 @@
-//! One system call that may hang, made in a child so that it can be ended.
+//! One system call in a child process, so that it can be ended: a thread that hangs in the kernel can't.
 //!
-//! A thread that waits for a dead NFS server can't be ended alone; a process can, by SIGKILL, for NFS waits are killable.
-//! So the call is made by a fork of this process that does nothing else: it closes what is not its own (a copy of a
-//! descriptor would keep locks and connections alive), makes the call, and exits with the error as its status. What the
-//! call does to a descriptor, as fsconfig(2) to a file system's context, holds for this process too.
+//! A call that asks an NFS server may hang for as long as the server is silent. Nearly every such wait ends with
+//! SIGKILL, and only a process can be killed, so the call is made by a child that does nothing else.
+//!
+//! The child has a copy of the memory and *shares* the table of descriptors (CLONE_FILES). With a table of its own it
+//! would keep every lock and connection of the driver open for as long as it hangs, and its end would close, and so
+//! write back, files of servers that have nothing to do with it. Sharing also means that the call takes and leaves
+//! descriptors as if the caller had made it.
 
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 
+use super::check;
 use crate::error::{Error, Result};
 
-/// Children that were killed and do not end: as many may be waited for at once.
-const MOST_LEFT: usize = 16;
-/// How long a killed child may take to end before somebody else waits for it.
-const LAST_BREATH: Duration = Duration::from_millis(500);
-
-/// Children that were killed and have not ended, in this process.
-static LEFT: AtomicUsize = AtomicUsize::new(0);
-
 /// What came of a call in a child.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
     /// It succeeded.
     Done,
     /// It failed.
     Failed(Errno),
-    /// It did not come back in time, and was ended.
+    /// It did not come back in time and was killed: what it was to do may have happened, or not.
     Silent,
 }
 
-/// Makes a system call in a child, for `patience` at most. `kept` is the descriptor that the call needs, if any. The call
-/// has to be a bare system call on memory that was prepared before: between fork(2) and exit nothing else is safe in a
-/// process with threads (signal-safety(7)).
+/// How many children that outlive SIGKILL there may be. Each costs a process, a thread and little memory, and more of
+/// them would only wait for the same servers.
+const MAX_LEFT: usize = 16;
+
+/// How long a killed child is waited for. It ends within milliseconds, or when the kernel lets go of it.
+const DYING: Duration = Duration::from_millis(500);
+
+/// How many children there are that SIGKILL did not end: a fact about the process, which is why it is a global.
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes one system call in a child, and kills that after `patience`.
+///
+/// `call` runs between fork and exit in a process of many threads: it makes one raw system call on memory that is
+/// ready, and neither allocates nor takes a lock. What it writes to memory is lost, but to [`Shared`].
 ///
 /// # Errors
-/// ABORTED when too many earlier children still hang; and when there can be no child.
-pub fn call(
-    what: &str,
-    patience: Duration,
-    kept: Option<BorrowedFd<'_>>,
-    call: impl FnOnce() -> libc::c_long,
-) -> Result<Outcome> {
-    if LEFT.load(Ordering::SeqCst) >= MOST_LEFT {
-        let why = format!("{MOST_LEFT} earlier calls hang in the kernel; the same call may be repeated");
-        return Err(Error::Silent { what: what.to_string(), why });
+/// ABORTED when too many earlier calls hang in spite of SIGKILL.
+pub(super) fn call(what: &str, patience: Duration, call: impl FnOnce() -> libc::c_long) -> Result<Outcome> {
+    if LEFT.load(Ordering::Relaxed) >= MAX_LEFT {
+        let why = format!("{MAX_LEFT} earlier calls hang in the kernel; the same call may be repeated");
+        return Err(Error::Silent { what: what.into(), why });
     }
-    let kept = kept.map(|fd| fd.as_raw_fd());
-    // SAFETY: fork(2) by its number, without the handlers of the C library; the child makes bare system calls only.
-    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })
-        .map_err(|errno| Error::io(format!("fork to {what}"), errno))?;
-    if pid == 0 {
-        close_but(kept);
-        let answer = call();
-        let status = if answer < 0 { Errno::last_raw() } else { 0 };
-        // SAFETY: _exit(2) does not return and runs nothing of this process.
-        unsafe { libc::_exit(status) };
+    let answer = Shared::new(AtomicI64::new(NONE))?;
+    let child = Child::start(what, || {
+        let answered = if call() < 0 { i64::from(Errno::last_raw()) } else { 0 };
+        answer.get().store(answered, Ordering::Release);
+    })?;
+    let begun = Instant::now();
+    let mut ended = child.ends_within(patience);
+    if !ended {
+        child.kill();
+        ended = child.ends_within(DYING);
     }
-    let pid = Pid::from_raw(libc::pid_t::try_from(pid).unwrap_or(-1));
-    let ended = ended_within(pid, patience);
-    if ended {
-        return Ok(reap(pid));
-    }
-    let _ = kill(pid, Signal::SIGKILL);
-    if ended_within(pid, LAST_BREATH) {
-        // It may have come to its end in the last moment; then that holds.
-        return Ok(match reap(pid) {
-            Outcome::Done => Outcome::Done,
-            _ => Outcome::Silent,
-        });
-    }
-    leave(what.to_string(), pid);
-    Ok(Outcome::Silent)
-}
-
-/// Closes every descriptor but one, in the child.
-fn close_but(kept: Option<RawFd>) {
-    let close = |first: libc::c_uint, last: libc::c_uint| {
-        if first <= last {
-            // SAFETY: the child uses no descriptor but the one that stays.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-        }
+    let outcome = match answer.get().load(Ordering::Acquire) {
+        NONE if ended && begun.elapsed() < patience => Outcome::Failed(Errno::EINTR), // killed by somebody else
+        NONE => Outcome::Silent,
+        0 => Outcome::Done,
+        errno => Outcome::Failed(known(errno)),
     };
-    match kept.and_then(|fd| libc::c_uint::try_from(fd).ok()) {
-        None => close(0, libc::c_uint::MAX),
-        Some(fd) => {
-            if fd > 0 {
-                close(0, fd - 1);
+    if ended {
+        child.reap()
+    } else {
+        child.leave(what.to_string())
+    }
+    Ok(outcome)
+}
+
+/// No answer yet.
+const NONE: i64 = i64::MIN;
+
+/// An errno as programs know it. NFS lets some of the kernel's own numbers slip out (include/linux/errno.h).
+fn known(errno: i64) -> Errno {
+    match i32::try_from(errno) {
+        Ok(524) => Errno::EOPNOTSUPP, // ENOTSUPP
+        Ok(521) => Errno::ESTALE,     // EBADHANDLE
+        Ok(errno) if errno < 512 => Errno::from_raw(errno),
+        _ => Errno::EIO,
+    }
+}
+
+/// A value in memory that a child shares with its parent.
+pub(super) struct Shared<T>(NonNull<T>);
+
+impl<T> Shared<T> {
+    /// Puts a value there; it is never dropped.
+    pub(super) fn new(value: T) -> Result<Self> {
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, at an address of the kernel's choice, touches no other memory.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<T>().max(1), protection, flags, -1, 0) };
+        let at = NonNull::new(at.cast::<T>()).filter(|at| at.as_ptr().cast() != libc::MAP_FAILED);
+        let at = at.ok_or_else(|| Error::io("map memory", Errno::last()))?;
+        // SAFETY: the mapping is as large as the value, begins at a page and is ours alone.
+        unsafe { at.write(value) };
+        Ok(Self(at))
+    }
+
+    /// The value.
+    pub(super) fn get(&self) -> &T {
+        // SAFETY: it was written when this was made, and is mapped for as long as this lives.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: this mapping was made by `new`, and no reference to it outlives `self`. A child has its own.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>().max(1)) };
+    }
+}
+
+/// A child that is not reaped yet, by a descriptor: its number can't be mistaken for another's.
+struct Child(OwnedFd);
+
+impl Child {
+    /// Starts a child that does `work` and exits.
+    fn start(what: &str, work: impl FnOnce()) -> Result<Self> {
+        let mut pidfd: libc::c_int = -1;
+        // struct clone_args (clone(2)): flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
+        // No exit signal: nobody but us waits for it, and an ignored SIGCHLD can't take its end away.
+        let mut arguments = [0_u64; 8];
+        arguments[0] = (libc::CLONE_PIDFD | libc::CLONE_FILES).unsigned_abs().into();
+        arguments[1] = (&raw mut pidfd).expose_provenance() as u64;
+        // The child must run none of our signal handlers; what is blocked stays so in it, but for SIGKILL.
+        let before = block_signals();
+        // SAFETY: the arguments have the layout and size that the kernel expects. Without CLONE_VM this is fork(2): the
+        // child goes on with its own copy of the memory and the stack, in this thread alone. It calls nothing but
+        // `work`, which takes no lock, and ends without unwinding or running what glibc does at exit.
+        let answer = unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
+        if answer == 0 {
+            // When the driver is killed, nobody is left to end a call that hangs.
+            // SAFETY: neither call touches memory.
+            unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            work();
+            loop {
+                // SAFETY: ends the process at once.
+                unsafe { libc::syscall(libc::SYS_exit_group, 0) };
             }
-            close(fd + 1, libc::c_uint::MAX);
+        }
+        let answer = check(|| format!("start a process to {what}"), answer);
+        restore_signals(&before);
+        answer?;
+        // SAFETY: the kernel just gave this descriptor to us, and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    }
+
+    /// Waits for its end; false when that takes longer.
+    fn ends_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut wanted = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Up to the next millisecond, or the last one would be spent in a circle.
+            let left_ms = left.as_micros().div_ceil(1000);
+            // SAFETY: one entry, valid for writes.
+            let ready = unsafe { libc::poll(&raw mut wanted, 1, i32::try_from(left_ms).unwrap_or(i32::MAX)) };
+            if ready > 0 {
+                return true;
+            }
+            if left.is_zero() {
+                return false;
+            }
+        }
+    }
+
+    fn kill(&self) {
+        let no_details = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: the descriptor is open; no details are passed.
+        unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), libc::SIGKILL, no_details, 0)
+        };
+    }
+
+    /// Waits for its end without a bound and lets go of its number.
+    fn reap(self) {
+        let mut told = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
+        let fd = self.0.as_raw_fd().unsigned_abs();
+        // SAFETY: the descriptor is open, and there is room for what is written.
+        while unsafe { libc::waitid(libc::P_PIDFD, fd, told.as_mut_ptr(), libc::WEXITED | libc::__WALL) } < 0
+            && Errno::last() == Errno::EINTR
+        {}
+    }
+
+    /// Leaves a killed child to the kernel, with a thread that reaps it whenever it ends.
+    fn leave(self, what: String) {
+        LEFT.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(doing = what, "a system call hangs and outlives SIGKILL; it is left to itself");
+        let since = Instant::now();
+        let reaper = std::thread::Builder::new().name("reaper".into()).spawn(move || {
+            self.reap();
+            LEFT.fetch_sub(1, Ordering::Relaxed);
+            tracing::info!(
+                doing = what,
+                seconds = since.elapsed().as_secs(),
+                "a system call that hung has ended"
+            );
+        });
+        if let Err(error) = reaper {
+            // It stays counted, for it stays a process.
+            tracing::warn!(%error, "no thread can be started to reap a process");
         }
     }
 }
 
-fn ended_within(pid: Pid, patience: Duration) -> bool {
-    // SAFETY: the call takes two numbers; what it returns is a new descriptor of ours.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let Ok(fd) = Errno::result(fd).map(|fd| RawFd::try_from(fd).unwrap_or(-1)) else { return false };
-    // SAFETY: the kernel just gave this descriptor to us, and nobody else has it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let until = Instant::now() + patience;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => return false,
-            Ok(_) => return true,
-            Err(Errno::EINTR) => continue,
-            Err(_) => return false,
-        }
+/// Blocks every signal in this thread and returns those that were blocked before.
+fn block_signals() -> libc::sigset_t {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both sets have room, the first is filled before it is read, and the call fails for none of its arguments,
+    // so that the second is written.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        before.assume_init()
     }
 }
 
-fn reap(pid: Pid) -> Outcome {
-    loop {
-        match waitpid(pid, None) {
-            Err(Errno::EINTR) => continue,
-            Ok(WaitStatus::Exited(_, 0)) => return Outcome::Done,
-            Ok(WaitStatus::Exited(_, status)) => return Outcome::Failed(Errno::from_raw(status)),
-            _ => return Outcome::Silent,
-        }
-    }
-}
-
-/// Waits behind for a child that does not end, since the kernel does not let it.
-fn leave(what: String, pid: Pid) {
-    let left = LEFT.fetch_add(1, Ordering::SeqCst) + 1;
-    tracing::warn!(what, pid = pid.as_raw(), left, "a call hangs in the kernel and can't be ended");
-    let spawned = std::thread::Builder::new().name("left".into()).spawn(move || {
-        reap(pid);
-        let left = LEFT.fetch_sub(1, Ordering::SeqCst) - 1;
-        tracing::info!(what, pid = pid.as_raw(), left, "a call that hung has ended");
-    });
-    if let Err(error) = spawned {
-        tracing::warn!(pid = pid.as_raw(), %error, "nobody waits for a child that hangs");
-    }
+fn restore_signals(before: &libc::sigset_t) {
+    // SAFETY: the set is valid; nothing is asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
+    use std::os::fd::AsFd as _;
 
-    /// A bare call that fails with EBADF, since the child has no such descriptor.
-    fn fsync(fd: RawFd) -> libc::c_long {
-        // SAFETY: a system call with one number.
-        unsafe { libc::syscall(libc::SYS_fsync, fd) }
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn close(fd: libc::c_int) -> libc::c_long {
+        // SAFETY: the tests close what they opened for that, or nothing.
+        unsafe { libc::syscall(libc::SYS_close, fd) }
+    }
+
+    /// Waits for a byte in a pipe, without end when there is none.
+    fn read_byte(fd: &OwnedFd) -> libc::c_long {
+        let mut byte = 0_u8;
+        // SAFETY: there is room for one byte.
+        unsafe { libc::syscall(libc::SYS_read, fd.as_raw_fd(), &raw mut byte, 1) }
     }
 
     #[test]
-    fn a_call_in_a_child_answers_as_it_would_here() {
-        let file = File::open("/proc/self/status").unwrap();
-        // SAFETY: a system call without arguments.
-        let pid = || unsafe { libc::syscall(libc::SYS_getpid) };
-        assert_eq!(call("x", Duration::from_secs(5), None, pid).unwrap(), Outcome::Done);
-        let fd = file.as_raw_fd();
-        let failed = call("x", Duration::from_secs(5), Some(file.as_fd()), || fsync(fd)).unwrap();
-        assert_eq!(failed, Outcome::Failed(Errno::EINVAL));
+    fn a_call_tells_how_it_ended() {
+        assert_eq!(call("do nothing", LONG, || 0).unwrap(), Outcome::Done);
+        assert_eq!(call("close nothing", LONG, || close(-1)).unwrap(), Outcome::Failed(Errno::EBADF));
     }
 
     #[test]
-    fn a_child_has_no_descriptor_but_the_one_it_needs() {
-        let (file, other) = (File::open("/").unwrap(), File::open("/").unwrap());
-        let fd = other.as_raw_fd();
-        let failed = call("x", Duration::from_secs(5), Some(file.as_fd()), || fsync(fd)).unwrap();
-        assert_eq!(failed, Outcome::Failed(Errno::EBADF));
+    fn a_call_that_hangs_is_ended_in_time() {
+        let (never, _open) = nix::unistd::pipe().unwrap();
+        let begun = Instant::now();
+        let outcome = call("read", Duration::from_millis(50), || read_byte(&never)).unwrap();
+        assert_eq!(outcome, Outcome::Silent);
+        assert!(begun.elapsed() >= Duration::from_millis(50) && begun.elapsed() < LONG);
     }
 
     #[test]
-    fn a_call_that_hangs_is_ended_when_patience_is() {
-        let began = Instant::now();
-        // SAFETY: a system call without arguments.
-        let pause = || unsafe { libc::syscall(libc::SYS_pause) };
-        assert_eq!(call("x", Duration::from_millis(100), None, pause).unwrap(), Outcome::Silent);
-        assert!(began.elapsed() < Duration::from_secs(5));
+    fn descriptors_are_shared_and_not_kept() {
+        let (_reader, writer) = nix::unistd::pipe().unwrap();
+        let number = writer.as_raw_fd();
+        std::mem::forget(writer);
+        assert_eq!(call("close", LONG, || close(number)).unwrap(), Outcome::Done);
+        // While a child hangs, what its parent closes is closed: the other end of the pipe sees it.
+        let (never, open) = nix::unistd::pipe().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        std::thread::scope(|scope| {
+            let hangs = scope.spawn(|| call("read", LONG, || read_byte(&never)).unwrap());
+            while !is_a_child_there() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            drop(writer);
+            assert_eq!(read_byte(&reader), 0);
+            nix::unistd::write(open.as_fd(), b"x").unwrap();
+            assert_eq!(hangs.join().unwrap(), Outcome::Done);
+        });
+    }
+
+    /// Whether any thread of this process has a child.
+    fn is_a_child_there() -> bool {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
+        let of = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children"));
+        threads.into_iter().any(|thread| of(thread).is_ok_and(|children| !children.is_empty()))
+    }
+
+    #[test]
+    fn numbers_that_are_the_kernels_own_get_one_that_programs_know() {
+        assert_eq!(known(524), Errno::EOPNOTSUPP);
+        assert_eq!(known(521), Errno::ESTALE);
+        assert_eq!(known(599), Errno::EIO);
+        assert_eq!(known(2), Errno::ENOENT);
     }
 }

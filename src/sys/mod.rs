@@ -4,7 +4,7 @@
 //! `RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV`: what a volume's content or a StorageClass says can
 //! never lead out of it, not even while somebody swaps a directory for a link.
 
-pub mod child;
+mod child;
 pub mod fs;
 pub mod handle;
 pub mod list;

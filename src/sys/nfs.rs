@@ -1,297 +1,215 @@
-//! Mounts of NFS servers by system call: no helper program, the server's name resolved here, and the kernel's own words
-//! when it refuses. What may hang is done in a child.
+//! NFS mounts by system call, without a helper program, and without waiting longer than the caller can.
+//!
+//! mount.nfs(8) looks up the server's name, tries versions of the protocol and adds options that the kernel wants; all
+//! of that is done here. The kernel is told everything (fsopen(2), fsconfig(2)), asks the server in a child
+//! ([`super::child`]), and hands over a mount that nobody sees yet (fsmount(2)).
+
+mod address;
+mod failure;
+mod unmount;
 
 use std::ffi::{CStr, CString};
-use std::net::{IpAddr, ToSocketAddrs as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::path::Path;
-use std::time::Duration;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 
+use self::failure::Failure;
+pub use self::unmount::{Unmounted, unmount};
 use super::child::{self, Outcome};
 use super::mount::{Attributes, Detached};
-use super::table::Table;
 use crate::error::{Error, Result};
 
-/// Commands and flags of fsopen(2) and its kin, which libc has no names for.
-const FSOPEN_CLOEXEC: libc::c_uint = 1;
-const FSCONFIG_SET_FLAG: libc::c_uint = 0;
-const FSCONFIG_SET_STRING: libc::c_uint = 1;
-const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-
-/// Versions of NFS, the newest first.
-const VERSIONS: [&str; 4] = ["4.2", "4.1", "4.0", "3"];
-
-/// What to mount.
+/// What is mounted.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
-    /// A name, an IPv4 address, or an IPv6 address in brackets.
+    /// The server as the administrator wrote it: a name, an IPv4 address, or an IPv6 address in brackets.
     pub server: &'a str,
     /// An absolute path on the server.
     pub path: &'a str,
 }
 
-impl std::fmt::Display for Source<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.server, self.path)
     }
 }
 
-/// Mounts with the newest version that both sides know, unless the options name one; says which it was.
-pub fn mount_any_version(
-    source: &Source<'_>,
-    options: &[String],
-    attributes: Attributes,
-    patience: Duration,
-) -> Result<(Detached, String)> {
-    if let Some(version) = options.iter().find_map(|option| option.strip_prefix("vers=")) {
-        return Ok((mount(source, options, attributes, patience)?, version.to_string()));
-    }
-    let mut last = None;
-    for version in VERSIONS {
-        let mut all = options.to_vec();
-        all.push(format!("vers={version}"));
-        match mount(source, &all, attributes, patience) {
-            Ok(mount) => return Ok((mount, version.to_string())),
-            Err(error) if error.errno() == Some(Errno::EPROTONOSUPPORT) => last = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| Error::io(format!("mount {source}"), Errno::EPROTONOSUPPORT)))
-}
+/// Versions of the protocol, the one to try first in front.
+const VERSIONS: [&str; 4] = ["4.2", "4.1", "4.0", "3"];
 
-/// Mounts out of sight. The options are as nfs(5) spells them, `vers` among them; whether the mount is read-only is an
-/// attribute of it alone, never of the file system, which other mounts may share.
+/// The longest text that fsconfig(2) takes, in bytes, its final zero left out (fs/fsopen.c).
+const MAX_TEXT: usize = 255;
+
+/// Mounts out of sight. `options` are `key` or `key=value` as nfs(5) spells them, checked by
+/// [`crate::mount_options`]; without `vers`, or with `vers=4`, the newest version that the server speaks is taken.
 ///
 /// # Errors
-/// ABORTED when the server does not answer within `patience`; else the kernel's, with what it says about them.
+/// ABORTED when the server does not answer within `patience`; FAILED_PRECONDITION for what it or the kernel refuses.
 pub fn mount(
     source: &Source<'_>,
     options: &[String],
     attributes: Attributes,
     patience: Duration,
 ) -> Result<Detached> {
-    let mut last = None;
-    for address in resolve(source.server)? {
-        match mount_at(source, address, options, attributes, patience) {
-            Err(error)
-                if matches!(
-                    error.errno(),
-                    Some(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH)
-                ) =>
-            {
-                last = Some(error);
-            }
-            answer => return answer,
-        }
-    }
-    Err(last
-        .unwrap_or_else(|| Error::io(format!("find an address of {}", source.server), Errno::EHOSTUNREACH)))
+    mount_any_version(source, options, attributes, patience).map(|(mount, _)| mount)
 }
 
-/// The addresses of a server, as they are now.
-fn resolve(server: &str) -> Result<Vec<IpAddr>> {
-    let bare = server.trim_start_matches('[').trim_end_matches(']');
-    let found = (bare, 2049).to_socket_addrs().map_err(|error| Error::Refused {
-        what: format!("find the address of NFS server {server}"),
-        why: format!("{error}: the driver looks it up where it runs, in its /etc/hosts and /etc/resolv.conf"),
-    })?;
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in found.map(|address| address.ip()) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
-}
-
-fn mount_at(
+/// Does as [`mount`] and tells the version that was taken, as the option `vers` spells it: later mounts of that server
+/// need no search.
+pub fn mount_any_version(
     source: &Source<'_>,
-    address: IpAddr,
     options: &[String],
     attributes: Attributes,
     patience: Duration,
-) -> Result<Detached> {
-    let version =
-        options.iter().rfind(|option| option.starts_with("vers=")).map_or("", |option| &option[5..]);
-    let context = Context::open(if version == "3" { c"nfs" } else { c"nfs4" })
-        .map_err(|errno| explain(source, version, errno, String::new()))?;
-    let source_text = source.to_string();
-    let address = address.to_string();
-    let has_security = options.iter().any(|option| option.starts_with("sec="));
-    let ours = [("source", source_text.as_str()), ("addr", address.as_str())];
-    let set = || -> Result<(), Errno> {
-        for (key, value) in ours {
-            context.set(key, Some(value))?;
-        }
-        // Without it client and server negotiate, which takes seconds where the client has no Kerberos.
-        if !has_security {
-            context.set("sec", Some("sys"))?;
-        }
-        for option in options {
-            match option.split_once('=') {
-                Some((key, value)) => context.set(key, Some(value))?,
-                None => context.set(option, None)?,
+) -> Result<(Detached, String)> {
+    let length = source.to_string().len();
+    if length > MAX_TEXT {
+        let why = format!("server and path have {length} bytes together, and Linux takes {MAX_TEXT}");
+        return Err(Error::Refused { what: format!("mount {source}"), why });
+    }
+    let deadline = Instant::now() + patience;
+    let wanted = value(options, "vers");
+    let wanted =
+        |version: &str| wanted.is_none_or(|w| w == version || (w == "4" && version.starts_with("4.")));
+    let versions: Vec<&'static str> = VERSIONS.into_iter().filter(|version| wanted(version)).collect();
+    let addresses = address::of(source, value(options, "proto"), patience)?;
+    let mut last = Error::invalid("mount_flags.vers", format!("known are {}", VERSIONS.join(", ")));
+    for (at, address) in addresses.iter().enumerate() {
+        // An address that is silent leaves time for those behind it.
+        let share = u32::try_from(addresses.len() - at).unwrap_or(1);
+        let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / share;
+        for version in &versions {
+            let failure = match attempt(source, address, version, options, attributes, until) {
+                Ok(mount) => return Ok((mount, version.to_string())),
+                Err(failure) => failure,
+            };
+            let (another_version, another_address) = (failure.is_of_version(), failure.is_of_address());
+            last = failure.explain(source, address, version);
+            if another_address {
+                break;
+            }
+            if !another_version {
+                return Err(last);
             }
         }
-        Ok(())
-    };
-    set().map_err(|errno| explain(source, version, errno, context.words()))?;
-    match context.create(&source_text, patience)? {
-        Outcome::Done => {}
-        Outcome::Failed(errno) => return Err(explain(source, version, errno, context.words())),
-        Outcome::Silent => return Err(silent(source, patience)),
     }
-    context.mount(attributes).map_err(|errno| explain(source, version, errno, context.words()))
+    Err(last)
 }
 
-fn silent(source: &Source<'_>, patience: Duration) -> Error {
-    Error::Silent {
-        what: format!("mount {source}"),
-        why: format!(
-            "the server does not answer within {} s: is it up, and does the network lead to it? The same call may be \
-             repeated",
-            patience.as_secs()
-        ),
-    }
+/// The value of an option, if it is given.
+fn value<'a>(options: &'a [String], key: &str) -> Option<&'a str> {
+    options.iter().rev().find_map(|option| option.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// A refusal, with what the kernel says about it and what an administrator can do.
-fn explain(source: &Source<'_>, version: &str, errno: Errno, words: String) -> Error {
-    let advice = match errno {
-        Errno::ENOENT => "the server has no such directory, or does not export it to this host",
-        Errno::EACCES | Errno::EPERM => {
-            "the server does not export it to this host, or not with this security flavour (sec=)"
-        }
-        Errno::EPROTONOSUPPORT => "the server does not speak this version of NFS (vers=)",
-        Errno::ECONNREFUSED if version == "3" => {
-            "no NFS server listens there; or rpc.statd does not run on this host: start it, or mount with nolock, which \
-             makes locks local to each node"
-        }
-        Errno::ECONNREFUSED => "no NFS server listens there",
-        Errno::ENODEV => "this kernel has no NFS client: modprobe nfs nfsv4",
-        Errno::EINVAL => "an option is not known to this kernel, or does not go with the others",
-        Errno::ETIMEDOUT | Errno::EIO => {
-            return Error::Silent {
-                what: format!("mount {source}"),
-                why: format!("the server does not answer ({errno}); the same call may be repeated"),
-            };
-        }
-        _ => "",
-    };
-    let words = if words.is_empty() { String::new() } else { format!(" ({words})") };
-    let vers = if version.is_empty() { String::new() } else { format!(" with NFS {version}") };
-    let mut doing = format!("mount {source}{vers}{words}");
-    if !advice.is_empty() {
-        doing = format!("{doing}: {advice}");
+/// One version, one address.
+fn attempt(
+    source: &Source<'_>,
+    address: &SocketAddr,
+    version: &str,
+    options: &[String],
+    attributes: Attributes,
+    until: Instant,
+) -> Result<Detached, Failure> {
+    let context = Context::open(if version == "3" { c"nfs" } else { c"nfs4" })?;
+    context.set("source", Some(&source.to_string()))?;
+    context.set("addr", Some(&address::text(address)))?;
+    context.set("vers", Some(version))?;
+    if value(options, "sec").is_none() {
+        // Otherwise the first mount of a server takes seconds to find a flavour.
+        context.set("sec", Some("sys"))?;
     }
-    Error::io(doing, errno)
+    for option in options {
+        match option.split_once('=') {
+            Some(("vers", _)) => {}
+            Some((key, value)) => context.set(key, Some(value))?,
+            None => context.set(option, None)?,
+        }
+    }
+    context.connect(&format!("mount {source}"), until.saturating_duration_since(Instant::now()))?;
+    let mount = context.mount()?;
+    mount.set(attributes).map_err(Failure::of)?;
+    Ok(mount)
 }
 
-/// A file system that is being configured, fsopen(2).
+/// A file system that is being set up (fsopen(2)).
 struct Context(OwnedFd);
 
 impl Context {
-    fn open(file_system: &CStr) -> Result<Self, Errno> {
+    fn open(file_system: &CStr) -> Result<Self, Failure> {
         // SAFETY: the name is a string that ends in a zero.
-        let fd =
-            Errno::result(unsafe { libc::syscall(libc::SYS_fsopen, file_system.as_ptr(), FSOPEN_CLOEXEC) })?;
-        owned(fd).map(Self)
-    }
-
-    fn set(&self, key: &str, value: Option<&str>) -> Result<(), Errno> {
-        let key = CString::new(key).map_err(|_| Errno::EINVAL)?;
-        let value = value.map(CString::new).transpose().map_err(|_| Errno::EINVAL)?;
-        let (command, pointer) = match &value {
-            Some(value) => (FSCONFIG_SET_STRING, value.as_ptr()),
-            None => (FSCONFIG_SET_FLAG, std::ptr::null()),
-        };
-        // SAFETY: both texts end in a zero and live over the call; a flag has no value.
-        let answer = unsafe {
-            libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, key.as_ptr(), pointer, 0)
-        };
-        Errno::result(answer).map(drop)
-    }
-
-    /// Lets the kernel connect to the server.
-    fn create(&self, source: &str, patience: Duration) -> Result<Outcome> {
-        let fd = self.0.as_raw_fd();
-        let null = std::ptr::null::<libc::c_char>();
-        child::call(&format!("mount {source}"), patience, Some(self.0.as_fd()), || {
-            // SAFETY: the command takes no arguments.
-            unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, null, null, 0) }
-        })
-    }
-
-    fn mount(&self, attributes: Attributes) -> Result<Detached, Errno> {
-        // SAFETY: the call takes three numbers.
-        let answer = unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), 1, 0) };
-        let tree = Detached::of(owned(Errno::result(answer)?)?);
-        tree.set(attributes)?;
-        Ok(tree)
-    }
-
-    /// What the kernel says of the last failure, in one line: lines that begin with `e `, `w ` or `i `.
-    fn words(&self) -> String {
-        let mut words = Vec::new();
-        let mut buffer = [0_u8; 1024];
-        for _ in 0..16 {
-            match nix::unistd::read(&self.0, &mut buffer) {
-                Ok(0) | Err(_) => break,
-                Ok(length) => {
-                    let line = String::from_utf8_lossy(&buffer[..length]).trim().to_string();
-                    words.push(line.get(2..).unwrap_or_default().to_string());
-                }
-            }
+        let answer = unsafe { libc::syscall(libc::SYS_fsopen, file_system.as_ptr(), libc::FSOPEN_CLOEXEC) };
+        match Errno::result(answer) {
+            Ok(fd) => Ok(Self(owned(fd))),
+            Err(errno) => Err(Failure::of(errno)),
         }
-        words.join("; ")
     }
-}
 
-fn owned(fd: libc::c_long) -> Result<OwnedFd, Errno> {
-    let fd = libc::c_int::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel just gave this descriptor to us, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
+    /// An option with its value, or without any.
+    fn set(&self, key: &str, value: Option<&str>) -> Result<(), Failure> {
+        let text = |text: &str| CString::new(text).map_err(|_| Failure::of(Errno::EINVAL));
+        let (key, value) = (text(key)?, value.map(text).transpose()?);
+        let (command, value) = match &value {
+            Some(value) => (libc::FSCONFIG_SET_STRING, value.as_ptr()),
+            None => (libc::FSCONFIG_SET_FLAG, std::ptr::null()),
+        };
+        // SAFETY: the descriptor is open, both texts end in a zero and live over the call.
+        let answer =
+            unsafe { libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, key.as_ptr(), value, 0) };
+        Errno::result(answer).map(drop).map_err(|errno| self.refused(errno))
+    }
 
-/// What came of an unmount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unmounted {
-    /// Nothing is mounted there any more.
-    Gone,
-    /// A process uses it.
-    Busy,
-}
-
-/// Removes every mount at `target`; `lazily` also those that are in use: then they are gone from sight, and end with
-/// their last user. Asks no server. The last unmount of a server waits in the kernel for that server's answer, but the
-/// mount is gone from the table at once, and that is what counts.
-pub fn unmount(target: &Path, lazily: bool, patience: Duration) -> Result<Unmounted> {
-    let what = format!("unmount {}", target.display());
-    let path = CString::new(target.as_os_str().as_encoded_bytes())
-        .map_err(|_| Error::invalid("target_path", "has a zero byte"))?;
-    let flags = libc::UMOUNT_NOFOLLOW | if lazily { libc::MNT_DETACH } else { 0 };
-    let count = |table: &Table| table.at(target).count();
-    let mut there = count(&Table::read()?);
-    while there > 0 {
-        // SAFETY: the path ends in a zero and was made before.
-        let outcome = child::call(&what, patience, None, || unsafe {
-            libc::syscall(libc::SYS_umount2, path.as_ptr(), flags)
+    /// Makes the file system: here the server is asked.
+    fn connect(&self, what: &str, patience: Duration) -> Result<(), Failure> {
+        let (fd, command, none) =
+            (self.0.as_raw_fd(), libc::FSCONFIG_CMD_CREATE, std::ptr::null::<libc::c_char>());
+        // SAFETY: the descriptor is open, and shared with the child; nothing else is passed.
+        let outcome = child::call(what, patience, || unsafe {
+            libc::syscall(libc::SYS_fsconfig, fd, command, none, none, 0)
         })?;
-        let left = count(&Table::read()?);
         match outcome {
-            _ if left < there => there = left,
-            Outcome::Failed(Errno::EBUSY) => return Ok(Unmounted::Busy),
-            Outcome::Failed(errno) => return Err(Error::io(what, errno)),
-            Outcome::Silent => {
-                let why = format!("it does not come to an end within {} s", patience.as_secs());
-                return Err(Error::Silent { what, why });
-            }
-            // Somebody mounts there as fast as it is unmounted.
-            Outcome::Done => there = left,
+            Outcome::Done => Ok(()),
+            Outcome::Failed(errno) => Err(self.refused(errno)),
+            // What the kernel has to say can't be read while the child may still hold the context.
+            Outcome::Silent => Err(Failure::Silent(patience)),
         }
     }
-    Ok(Unmounted::Gone)
+
+    /// A mount of the file system.
+    fn mount(&self) -> Result<Detached, Failure> {
+        // SAFETY: the descriptor is open.
+        let answer =
+            unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), libc::FSMOUNT_CLOEXEC, 0) };
+        Errno::result(answer).map(|fd| Detached::of(owned(fd))).map_err(|errno| self.refused(errno))
+    }
+
+    /// What the kernel wrote about a failure: lines that begin with a level and the file system's name (`e nfs4: …`).
+    fn refused(&self, errno: Errno) -> Failure {
+        let mut words = Vec::new();
+        let mut line = [0; 1024];
+        // One line for each read; ENODATA ends them.
+        while let Ok(length) = nix::unistd::read(&self.0, &mut line) {
+            let text = String::from_utf8_lossy(&line[..length]).trim().to_string();
+            let text = text
+                .strip_prefix("e ")
+                .or_else(|| text.strip_prefix("w "))
+                .map(str::to_string)
+                .unwrap_or(text);
+            if length == 0 || words.len() == 8 {
+                break;
+            }
+            words.push(text);
+        }
+        Failure::Refused { errno, words: words.join("; ") }
+    }
+}
+
+/// A descriptor that the kernel just gave to us.
+fn owned(fd: libc::c_long) -> OwnedFd {
+    let fd = libc::c_int::try_from(fd).unwrap_or(-1);
+    // SAFETY: it comes from a system call that makes a descriptor and succeeded, and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -1,0 +1,97 @@
+//! Why a mount failed, for the one who can do something about it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::Source;
+use crate::error::Error;
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The kernel or the server said no; `words` are what the kernel wrote about it.
+    Refused { errno: Errno, words: String },
+    /// No answer within this time.
+    Silent(Duration),
+    /// Nothing that has to do with the server.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl Failure {
+    /// A failure that the kernel has no words for.
+    pub(super) fn of(errno: Errno) -> Self {
+        Self::Refused { errno, words: String::new() }
+    }
+
+    /// Whether another version of the protocol may do better.
+    pub(super) fn is_of_version(&self) -> bool {
+        matches!(self, Self::Refused { errno: Errno::EPROTONOSUPPORT, .. })
+    }
+
+    /// Whether another address of the server may do better.
+    pub(super) fn is_of_address(&self) -> bool {
+        match self {
+            Self::Refused { errno, .. } => *errno == Errno::ECONNREFUSED || is_silence(*errno),
+            Self::Silent(_) => true,
+            Self::Other(_) => false,
+        }
+    }
+
+    /// The error, with what an administrator can do.
+    pub(super) fn explain(self, source: &Source<'_>, address: &SocketAddr, version: &str) -> Error {
+        let at = super::address::text(address);
+        let what = format!("mount {source} with NFS {version}");
+        let silent = |how: String| {
+            let why = format!(
+                "the server does not answer ({how}; address {at}): is it up, and does the network lead to \
+                               it? The same call may be repeated"
+            );
+            Error::Silent { what: format!("mount {source}"), why }
+        };
+        let (errno, words) = match self {
+            Self::Other(error) => return error,
+            Self::Silent(patience) => {
+                return silent(format!("nothing within {:.1} s", patience.as_secs_f32()));
+            }
+            Self::Refused { errno, words } => (errno, words),
+        };
+        let said = if words.is_empty() { errno.desc().into() } else { format!("{} ({words})", errno.desc()) };
+        if is_silence(errno) {
+            return silent(said);
+        }
+        let advice = match errno {
+            Errno::ENOENT => "there is no such directory on the server, or it is not exported",
+            Errno::EACCES => "the server does not export it to this node, or not with this sec=",
+            Errno::EPERM => {
+                "the driver may not mount (it needs CAP_SYS_ADMIN), or the server refuses this node"
+            }
+            Errno::EPROTONOSUPPORT => {
+                "the server, or this node's kernel, does not speak that version: give another vers="
+            }
+            Errno::ECONNREFUSED if version == "3" => {
+                "no NFS service runs there; or no rpc.statd on this node, which locks of NFSv3 need: start it, or give \
+                 nolock, with which locks hold on this node only"
+            }
+            Errno::ECONNREFUSED => "no NFS service runs there",
+            Errno::ENODEV => "this node's kernel has no NFS client: modprobe nfs",
+            Errno::EINVAL => "the kernel does not take these options",
+            _ if words.is_empty() => return Error::io(what, errno),
+            _ => return Error::io(format!("{what} ({words})"), errno),
+        };
+        Error::Refused { what: format!("{what}: {said}"), why: advice.into() }
+    }
+}
+
+/// Whether an errno says that nothing came back. EIO is what a `soft` mount makes of it.
+fn is_silence(errno: Errno) -> bool {
+    use Errno::{EHOSTDOWN, EHOSTUNREACH, EIO, ENETDOWN, ENETUNREACH, ETIMEDOUT};
+    matches!(errno, ETIMEDOUT | EIO | EHOSTUNREACH | EHOSTDOWN | ENETUNREACH | ENETDOWN)
+}
