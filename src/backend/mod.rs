@@ -142,6 +142,14 @@ impl OpenRoot {
         }
     }
 
+    /// Whether a volume at `path` beneath the root could be published.
+    pub fn check_length(&self, path: &str) -> Result<()> {
+        match &self.backend {
+            Backend::Local => Ok(()),
+            Backend::Nfs { spec, .. } => spec.check_length(path),
+        }
+    }
+
     /// Every mount of the data at `path` beneath the root that is a publication.
     pub fn mounts_of(&self, table: &Table, path: &str) -> Result<Vec<Mount>> {
         match &self.backend {

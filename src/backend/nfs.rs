@@ -24,6 +24,8 @@ use crate::sys::nfs::{self, Unmounted};
 
 /// How long an unmount may take before the target is looked at without its answer.
 const UNMOUNT: Duration = Duration::from_secs(3);
+/// How long a server may take to show that it lives, before a target that is in use is unmounted all the same.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// What the administrator says of a root: `NAME=SERVER:/PATH[,option…][,records=SERVER:/PATH]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,24 @@ impl FromStr for Spec {
 }
 
 impl Spec {
+    /// Whether a volume at `path` could be mounted: Linux takes no longer source.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT when server and path are too long together.
+    pub(super) fn check_length(&self, path: &str) -> Result<()> {
+        let length = self.share.server.len() + 1 + self.share.beneath(path).len();
+        if length <= nfs::MAX_TEXT {
+            return Ok(());
+        }
+        let why = format!(
+            "{}:{} has {length} bytes, and Linux mounts no NFS path of more than {}: shorten it",
+            self.share.server,
+            self.share.beneath(path),
+            nfs::MAX_TEXT
+        );
+        Err(Error::invalid("parameters.subDir", why))
+    }
+
     /// Whether a mount whose source the kernel calls `source` is of the data at `path` beneath this root.
     pub(super) fn is_source_of(&self, source: &str, path: &str) -> bool {
         source
@@ -183,7 +203,7 @@ impl Root {
 
     /// Removes every mount at a target.
     pub(super) fn unmount(&self, target: &Path) -> Result<()> {
-        unmount(target, || self.open().is_ok_and(|open| open.dir.space().is_ok()))
+        unmount(target, || self.open().is_ok_and(|open| nfs::answers(&open.dir, PROBE)))
     }
 }
 

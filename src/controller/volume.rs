@@ -90,6 +90,7 @@ fn begin(open: &OpenRoot, guard: &Guard<'_>, name: &RecordName, wanted: &Wanted)
     let mut volume = wanted.born(Incarnation::new(random()?), format!("{:016x}", random()?));
     // A limit alone asks for no more than there is.
     volume.capacity_bytes = volume.capacity_bytes.min(free);
+    open.check_length(&volume.data_path())?;
     let born = open.build(name, &volume).and_then(|()| open.store.born(guard, name, volume.clone()));
     if born.is_err() {
         open.give_up(name, &volume)?;

@@ -5,6 +5,7 @@
 //! ([`super::child`]), and hands over a mount that nobody sees yet (fsmount(2)).
 
 mod address;
+mod alive;
 mod failure;
 mod unmount;
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 
+pub use self::alive::answers;
 use self::failure::Failure;
 pub use self::unmount::{Unmounted, unmount};
 use super::child::{self, Outcome};
@@ -42,7 +44,7 @@ impl fmt::Display for Source<'_> {
 const VERSIONS: [&str; 4] = ["4.2", "4.1", "4.0", "3"];
 
 /// The longest text that fsconfig(2) takes, in bytes, its final zero left out (fs/fsopen.c).
-const MAX_TEXT: usize = 255;
+pub const MAX_TEXT: usize = 255;
 
 /// Mounts out of sight. `options` are `key` or `key=value` as nfs(5) spells them, checked by
 /// [`crate::mount_options`]; without `vers`, or with `vers=4`, the newest version that the server speaks is taken.
