@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::guard::{Guards, Targets};
 use crate::id::{Handle, VolumeId, node_part, topology_value};
 use crate::publications::{Notes, Published};
-use crate::store::Errand;
+use crate::store::{self, Errand};
 use crate::sys::purge;
 use crate::sys::table::Table;
 
@@ -246,13 +246,24 @@ fn wait(
     let until = Instant::now() + time;
     loop {
         match errands.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Err(RecvTimeoutError::Timeout) | Ok(Errand::Purge) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => return Ok(()),
+            Ok(Errand::Purge) => {
+                let driver = driver.upgrade().ok_or(RecvTimeoutError::Disconnected)?;
+                let root = &driver.roots[root];
+                let purged = root.open().and_then(|open| {
+                    empty_trash(&open)?;
+                    // On a server that is worth its round trips once a minute.
+                    if open.is_shared() { Ok(()) } else { open.store.lay_reserve() }
+                });
+                if let Err(error) = purged {
+                    tracing::debug!(root = root.name(), %error, "the trash waits");
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-            Ok(Errand::Older(name)) => {
-                let Some(driver) = driver.upgrade() else { return Err(RecvTimeoutError::Disconnected) };
-                let removed = driver.roots[root].open().and_then(|open| open.store.remove_older(&name));
-                if let Err(error) = removed {
-                    tracing::debug!(volume = %name, %error, "generations that were replaced stay for now");
+            Ok(Errand::Older { record, generations }) => {
+                if let Err(error) = store::remove(&record, &generations) {
+                    let record = record.path().display();
+                    tracing::debug!(%record, %error, "generations that were replaced stay for now");
                 }
             }
         }

@@ -60,8 +60,13 @@ pub struct Store {
 pub enum Errand {
     /// Something was moved to the trash.
     Purge,
-    /// A record has generations that were replaced: see [`Store::remove_older`].
-    Older(RecordName),
+    /// These generations of a record were replaced.
+    Older {
+        /// The record's directory.
+        record: Dir,
+        /// Their numbers.
+        generations: Vec<u64>,
+    },
 }
 
 /// A record as it was found: the volume, which generation says so, and the directory it was read from.
@@ -277,19 +282,14 @@ impl Store {
         if there.iter().max() != Some(&generation) || here.is_err() {
             return Err(self.beaten(&found.name, "another call got ahead"));
         }
+        let older: Vec<u64> = there.into_iter().filter(|older| *older < generation).collect();
         if self.leaves_older {
-            let _ = self.errands.send(Errand::Older(found.name.clone()));
+            let _ = self.errands.send(Errand::Older { record: found.dir.duplicate()?, generations: older });
         } else {
-            remove_below(&found.dir, there, generation)?;
+            remove(&found.dir, &older)?;
         }
         self.sync_unless_ordered(&[&found.dir])?;
         Ok(Found { volume: next, generation, ..found })
-    }
-
-    /// Removes the generations of a volume that were replaced; see [`Store::leaving_older`].
-    pub fn remove_older(&self, name: &RecordName) -> Result<()> {
-        let Some(found) = self.load(name)? else { return Ok(()) };
-        remove_below(&found.dir, generations(&found.dir)?, found.generation)
     }
 
     /// Waits until it is on disk which names have records. Before a creation or a deletion is answered, also one
@@ -345,10 +345,10 @@ impl Store {
     }
 }
 
-/// Removes the generations below `generation`; one that is gone is no error.
-fn remove_below(dir: &Dir, there: Vec<u64>, generation: u64) -> Result<()> {
-    for older in there.into_iter().filter(|older| *older < generation) {
-        match dir.unlink(format!("{older}.json")) {
+/// Removes generations of a record that were replaced; one that is gone is no error.
+pub fn remove(record: &Dir, generations: &[u64]) -> Result<()> {
+    for older in generations {
+        match record.unlink(format!("{older}.json")) {
             Err(error) if !error.is_gone() => return Err(error),
             _ => {}
         }

@@ -1,9 +1,10 @@
 //! Berth's own mount of a share: where records are read and written, never a pod's.
 //!
 //! It is attached nowhere, so nobody else sees it and it ends with the process. Its options are chosen so that another
-//! host's writes are seen at once (no cached names, no cached attributes) and that every call on it ends: `soft`, since
-//! a call that fails is repeated, while one that hangs holds a thread. `softerr` would be no better: with it Linux
-//! answers from its cache what the server was asked.
+//! host's writes are seen at once: no name is answered from a cache (`lookupcache=none`), and no listing, see
+//! [`Dir::scan`]; attributes may be, for nothing is decided by them that a name did not bring fresh. And so that every
+//! call on it ends: `soft`, since a call that fails is repeated, while one that hangs holds a thread. `softerr` would be
+//! worse: with it Linux answers from its cache what the server was asked (`softreval`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,17 +27,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(6);
 
 /// The options of Berth's own mounts, over those of the root. `timeo` is in tenths of a second: a call that is not
 /// answered is sent once more after 1.2 seconds, and fails after 2.4 more: well before the edge's deadline.
-const OWN_OPTIONS: [&str; 9] = [
-    "soft",
-    "timeo=12",
-    "retrans=1",
-    "lookupcache=none",
-    "acregmin=0",
-    "acregmax=0",
-    "acdirmin=0",
-    "acdirmax=0",
-    "nolock",
-];
+const OWN_OPTIONS: [&str; 6] = ["soft", "timeo=12", "retrans=1", "lookupcache=none", "nordirplus", "nolock"];
 
 /// A share that is mounted, and is the root that it should be.
 #[derive(Debug)]

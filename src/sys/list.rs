@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 use nix::unistd;
 
@@ -37,11 +38,12 @@ impl Dir {
         Ok(reads)
     }
 
-    /// Back to the first entry.
+    /// Back to the first entry, and past what the kernel keeps of an earlier listing: of a directory on a server that
+    /// may be old, and its time of change does not tell where two changes fall into one tick of the server's clock.
     pub(super) fn rewind(&self) -> Result<()> {
-        unistd::lseek(self, 0, unistd::Whence::SeekSet)
-            .map_err(|errno| Error::io(format!("read directory {}", self.path().display()), errno))?;
-        Ok(())
+        let failed = |errno| Error::io(format!("read directory {}", self.path().display()), errno);
+        unistd::lseek(self, 0, unistd::Whence::SeekSet).map_err(failed)?;
+        posix_fadvise(self, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(failed)
     }
 
     /// One read of the directory, without `.` and `..`; false at its end.
