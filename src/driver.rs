@@ -1,8 +1,9 @@
 //! What every RPC may touch: the roots, the guards, the notes of this node, the trash.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ pub struct Driver {
     pub targets: Targets,
     /// What is noted of this node's publications.
     pub notes: Notes,
+    /// What the log was told of roots that can't be used.
+    told: Mutex<HashMap<String, String>>,
 }
 
 impl Driver {
@@ -72,6 +75,7 @@ impl Driver {
             roots,
             guards: Guards::default(),
             targets: Targets::default(),
+            told: Mutex::default(),
         });
         for (index, errands) in errands.into_iter().enumerate() {
             let weak = Arc::downgrade(&driver);
@@ -202,12 +206,21 @@ impl Driver {
             open.store.lay_reserve()?;
             swept
         });
-        if let Err(error) = &looked {
-            if is_for_the_log(error) {
-                tracing::warn!(root = root.name(), %error, "the root waits");
-            } else {
-                tracing::debug!(root = root.name(), %error, "the root waits");
+        let looked = looked.map_err(|error| self.judge(error));
+        let why = looked.as_ref().err().filter(|error| is_for_the_log(error)).map(Error::to_string);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = told.get(root.name()).cloned();
+        match (&why, &looked) {
+            (Some(why), _) if before.as_ref() != Some(why) => {
+                tracing::warn!(root = root.name(), why, "the root can't be used");
+                told.insert(root.name().to_string(), why.clone());
             }
+            (None, Ok(())) if before.is_some() => {
+                tracing::info!(root = root.name(), "the root can be used again");
+                told.remove(root.name());
+            }
+            (_, Err(error)) => tracing::debug!(root = root.name(), %error, "the root waits"),
+            _ => {}
         }
         looked.is_ok()
     }
@@ -233,7 +246,7 @@ fn empty_trash(root: &OpenRoot) -> Result<()> {
 
 /// Whether an administrator has to know why a root can't be looked after, though nobody asked.
 fn is_for_the_log(error: &Error) -> bool {
-    matches!(error, Error::Silent { .. } | Error::Refused { .. })
+    matches!(error, Error::Silent { .. } | Error::Refused { .. } | Error::RootUnusable { .. })
 }
 
 /// Does the errands of a root until it is time to look after it; an error when the driver is gone.

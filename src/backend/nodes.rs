@@ -70,6 +70,12 @@ impl Nodes {
         Ok(self.dir.stat_of(file(node_id))?.is_some())
     }
 
+    /// Makes sure that this host is registered, without asking the server once it is.
+    pub fn register_once(&self, host: &Host) -> Result<()> {
+        let is_registered = self.own.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if is_registered { Ok(()) } else { self.register(host) }
+    }
+
     /// Makes sure that this host has its name to itself.
     ///
     /// # Errors

@@ -80,6 +80,9 @@ pub(super) fn publish(
         }
         Verdict::InUse { by } => return Err(Error::InUse { what: format!("volume {volume_id}"), by }),
     }
+    if let Some(nodes) = open.nodes() {
+        nodes.register_once(&driver.config.host)?;
+    }
     let mount = open.mount(&source.path, &source.data, attributes, &capability.options)?;
     let note = Note::of(guard.key(), source.incarnation.as_deref(), mode, &wanted);
     publishing.step(|| {
