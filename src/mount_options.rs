@@ -260,3 +260,138 @@ fn nearest(name: &str) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nfs(flags: &str) -> Vec<String> {
+        split("mount_flags", &[flags], Giver::Root).unwrap().nfs
+    }
+
+    fn refusal(flags: &str, giver: Giver) -> String {
+        let error = split("mount_flags", &[flags], giver).unwrap_err();
+        assert_eq!(error.code(), tonic::Code::InvalidArgument);
+        error.to_string()
+    }
+
+    #[test]
+    fn flags_of_any_mount_are_told_apart_from_those_of_nfs() {
+        let found = split("f", &["ro,vers=4.2", "noexec", "hard,ro"], Giver::Volume).unwrap();
+        assert_eq!(found.generic, ["ro", "noexec", "ro"]);
+        assert_eq!(found.nfs, ["vers=4.2", "hard"]);
+        assert_eq!(split::<&str>("f", &[], Giver::Volume).unwrap(), Split::default());
+    }
+
+    #[test]
+    fn every_option_that_is_known_is_taken_with_each_end_of_its_range_and_not_beyond() {
+        for (name, takes) in KNOWN {
+            match takes {
+                Nothing => {
+                    assert_eq!(nfs(name), [name]);
+                    refusal(&format!("{name}=1"), Giver::Root);
+                }
+                Number(least, most) => {
+                    for number in [least, most] {
+                        let option = format!("{name}={number}");
+                        assert_eq!(nfs(&option), [option]);
+                    }
+                    let below = i64::from(least) - 1;
+                    for value in
+                        [&below.to_string(), &(most + 1).to_string(), "", "+5", "5 ", "0x5", "99999999999"]
+                    {
+                        refusal(&format!("{name}={value}"), Giver::Root);
+                    }
+                    refusal(name, Giver::Root);
+                }
+                Word(words) | Words(words) => {
+                    for word in words {
+                        let option = format!("{name}={word}");
+                        assert_eq!(nfs(&option), [option]);
+                    }
+                    for value in ["=", "=other", "=TCP", ""] {
+                        refusal(&format!("{name}{value}"), Giver::Root);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_spellings_become_one() {
+        assert_eq!(nfs("nfsvers=4.1"), ["vers=4.1"]);
+        assert_eq!(nfs("v4.1"), ["vers=4.1"]);
+        assert_eq!(nfs("v3"), ["vers=3"]);
+        assert_eq!(nfs("rdma"), ["proto=rdma"]);
+        assert_eq!(nfs("timeo=0600"), ["timeo=600"]);
+        assert_eq!(nfs("sec=krb5p:sys"), ["sec=krb5p:sys"]);
+    }
+
+    #[test]
+    fn the_last_word_on_a_subject_holds() {
+        assert_eq!(nfs("hard,softerr,soft"), ["soft"]);
+        assert_eq!(nfs("nolock,lock"), ["lock"]);
+        assert_eq!(nfs("vers=3,nfsvers=4.2"), ["vers=4.2"]);
+        assert_eq!(nfs("sync,timeo=1,async,timeo=2"), ["async", "timeo=2"]);
+        // What one word says of four is said anew, before it and not after it.
+        assert_eq!(nfs("acregmin=1,actimeo=5,acdirmax=9"), ["actimeo=5", "acdirmax=9"]);
+        // Two names that begin alike are two subjects.
+        assert_eq!(nfs("ac,acl,noac"), ["acl", "noac"]);
+        assert_eq!(nfs("softreval,soft"), ["softreval", "soft"]);
+    }
+
+    #[test]
+    fn a_volumes_options_come_after_its_roots() {
+        let (root, volume) = (nfs("vers=4.1,hard,nconnect=4"), nfs("soft,timeo=50"));
+        assert_eq!(merge(&root, &volume), ["vers=4.1", "nconnect=4", "soft", "timeo=50"]);
+        assert_eq!(merge(&root, &[]), root);
+        assert_eq!(merge(&[], &volume), volume);
+    }
+
+    #[test]
+    fn a_volume_leads_nowhere_else() {
+        for option in ["port=1", "mountport=1", "mountvers=3", "mountproto=udp"] {
+            assert_eq!(nfs(option), [option]);
+            assert!(refusal(option, Giver::Volume).contains("for a root only"));
+        }
+        for option in
+            ["addr=10.0.0.1", "mountaddr=10.0.0.1", "clientaddr=10.0.0.1", "source=nas:/", "mounthost=nas"]
+        {
+            for giver in [Giver::Root, Giver::Volume] {
+                assert!(refusal(option, giver).contains("the driver sets it"), "{option}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_what_may_be_meant() {
+        let says = |flags: &str, what: &str| {
+            let message = refusal(flags, Giver::Root);
+            assert!(message.contains(what), "{flags}: {message}");
+        };
+        says("nolocks", "\"nolocks\" is no mount option of NFS: is nolock meant?");
+        says("Hard", "is hard meant?");
+        says("noexce", "is noexec meant?");
+        says("hard,,soft", "an empty word");
+        says("minorversion=1", "vers=4.2");
+        says("vers=2", "vers takes one of 3, 4, 4.0, 4.1, 4.2");
+        says("timeo=0", "timeo takes a number from 1 to 36000");
+        says("bg", "repeated until it succeeds");
+        says("_netdev", "fstab(5)");
+        says("sec=sys:root", "several with colons");
+    }
+
+    #[test]
+    fn a_message_never_shows_what_may_be_a_credential() {
+        for flags in [
+            "password=hunter2",
+            "timeo=hunter2",
+            "sec=hunter2",
+            "hard=hunter2",
+            "user:hunter2",
+            "hunter2@nas:/x y",
+        ] {
+            assert!(!refusal(flags, Giver::Root).contains("hunter2"), "{flags}");
+        }
+    }
+}
