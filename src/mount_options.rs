@@ -43,7 +43,7 @@ const WEEK_SECONDS: u32 = 7 * 24 * 3600;
 /// An hour, in the tenths of a second that `timeo` counts.
 const HOUR_TENTHS: u32 = 36_000;
 
-const KNOWN: [(&str, Takes); 49] = [
+const KNOWN: [(&str, Takes); 48] = [
     // `4` is the newest that the server speaks.
     ("vers", Word(&["3", "4", "4.0", "4.1", "4.2"])),
     ("proto", Word(&["tcp", "tcp6", "rdma", "rdma6"])),
@@ -59,7 +59,6 @@ const KNOWN: [(&str, Takes); 49] = [
     ("soft", Nothing),
     ("softerr", Nothing),
     ("softreval", Nothing),
-    ("nosoftreval", Nothing),
     ("ac", Nothing),
     ("noac", Nothing),
     ("actimeo", Number(0, WEEK_SECONDS)),
@@ -117,7 +116,7 @@ const GENERIC: [&str; 16] = [
 ];
 
 /// Options that somebody may well write, and why they are not taken.
-const REFUSED: [(&[&str], &str); 8] = [
+const REFUSED: [(&[&str], &str); 9] = [
     (
         &["addr", "clientaddr", "source", "mountaddr", "mounthost"],
         "the driver sets it: the server is the root's",
@@ -129,6 +128,7 @@ const REFUSED: [(&[&str], &str); 8] = [
     (&["sloppy"], "options that are not known are never ignored"),
     (&["minorversion"], "write the whole version: vers=4.2"),
     (&["udp"], "data can be damaged under way without notice (nfs(5)): use proto=tcp"),
+    (&["nosoftreval"], "the kernel does not know it, and it is so without it"),
     (&["intr", "nointr"], "it has done nothing since Linux 2.6.25: leave it out"),
     (
         &["context", "fscontext", "defcontext", "rootcontext", "seclabel"],

@@ -5,8 +5,8 @@
 //!
 //! The child has a copy of the memory and *shares* the table of descriptors (CLONE_FILES). With a table of its own it
 //! would keep every lock and connection of the driver open for as long as it hangs, and its end would close, and so
-//! write back, files of servers that have nothing to do with it. Sharing also means that the call takes and leaves
-//! descriptors as if the caller had made it.
+//! write back, files of servers that have nothing to do with it: such a child was seen to hang at its mere exit, SIGKILL or
+//! not. Sharing also means that the call takes and leaves descriptors as if the caller had made it.
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::ptr::NonNull;
@@ -64,7 +64,7 @@ pub(super) fn call(what: &str, patience: Duration, call: impl FnOnce() -> libc::
         ended = child.ends_within(DYING);
     }
     let outcome = match answer.get().load(Ordering::Acquire) {
-        NONE if ended && begun.elapsed() < patience => Outcome::Failed(Errno::EINTR), // killed by somebody else
+        NONE if ended && begun.elapsed() < patience => Outcome::Failed(Errno::EINTR), // ended by others
         NONE => Outcome::Silent,
         0 => Outcome::Done,
         errno => Outcome::Failed(known(errno)),
@@ -141,13 +141,11 @@ impl Child {
         let answer = unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
         if answer == 0 {
             // When the driver is killed, nobody is left to end a call that hangs.
-            // SAFETY: neither call touches memory.
+            // SAFETY: the call touches no memory.
             unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            let _exit = Exit;
             work();
-            loop {
-                // SAFETY: ends the process at once.
-                unsafe { libc::syscall(libc::SYS_exit_group, 0) };
-            }
+            end();
         }
         let answer = check(|| format!("start a process to {what}"), answer);
         restore_signals(&before);
@@ -214,6 +212,23 @@ impl Child {
     }
 }
 
+/// Ends a child whose work panics: it must not unwind into what its parent was doing.
+struct Exit;
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+/// Ends this process at once.
+fn end() -> ! {
+    loop {
+        // SAFETY: the call touches no memory, and does not return.
+        unsafe { libc::syscall(libc::SYS_exit_group, 0) };
+    }
+}
+
 /// Blocks every signal in this thread and returns those that were blocked before.
 fn block_signals() -> libc::sigset_t {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
@@ -275,9 +290,14 @@ mod tests {
         // While a child hangs, what its parent closes is closed: the other end of the pipe sees it.
         let (never, open) = nix::unistd::pipe().unwrap();
         let (reader, writer) = nix::unistd::pipe().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            let hangs = scope.spawn(|| call("read", LONG, || read_byte(&never)).unwrap());
-            while !is_a_child_there() {
+            let hangs = scope.spawn(|| {
+                tell.send(nix::unistd::gettid()).unwrap();
+                call("read", LONG, || read_byte(&never)).unwrap()
+            });
+            let children = format!("/proc/self/task/{}/children", told.recv().unwrap());
+            while std::fs::read_to_string(&children).unwrap().is_empty() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             drop(writer);
@@ -287,11 +307,44 @@ mod tests {
         });
     }
 
-    /// Whether any thread of this process has a child.
-    fn is_a_child_there() -> bool {
-        let threads = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
-        let of = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children"));
-        threads.into_iter().any(|thread| of(thread).is_ok_and(|children| !children.is_empty()))
+    #[test]
+    fn many_calls_leave_neither_processes_nor_descriptors() {
+        let (never, _open) = nix::unistd::pipe().unwrap();
+        std::thread::spawn(move || {
+            for _ in 0..50 {
+                assert_eq!(call("do nothing", LONG, || 0).unwrap(), Outcome::Done);
+                let hangs = call("read", Duration::from_millis(1), || read_byte(&never)).unwrap();
+                assert_eq!(hangs, Outcome::Silent);
+            }
+            let children = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+            assert_eq!(std::fs::read_to_string(children).unwrap(), "");
+        })
+        .join()
+        .unwrap();
+        let names = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+        let pidfds = names.filter(|name| {
+            std::fs::read_link(name)
+                .is_ok_and(|link| link.to_str().is_some_and(|link| link.contains("pidfd")))
+        });
+        // Other tests may be in the middle of a call.
+        assert!(pidfds.count() < 10);
+    }
+
+    #[test]
+    fn a_panic_in_the_child_ends_it_and_goes_no_further() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let outcome = std::panic::catch_unwind(|| {
+            call("panic", LONG, || std::panic::resume_unwind(Box::new("nothing is printed for this")))
+                .unwrap()
+        });
+        let Ok(outcome) = outcome else {
+            // This is the child, and it is where only its parent should be.
+            nix::unistd::write(&writer, b"x").unwrap();
+            end();
+        };
+        assert_eq!(outcome, Outcome::Failed(Errno::EINTR));
+        drop(writer);
+        assert_eq!(read_byte(&reader), 0);
     }
 
     #[test]

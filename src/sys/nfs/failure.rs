@@ -69,20 +69,27 @@ impl Failure {
         }
         let advice = match errno {
             Errno::ENOENT => "there is no such directory on the server, or it is not exported",
-            Errno::EACCES => "the server does not export it to this node, or not with this sec=",
+            Errno::EACCES => {
+                "the server exports no such directory, or not to this node, or not with this security flavour (sec=)"
+            }
             Errno::EPERM => {
-                "the driver may not mount (it needs CAP_SYS_ADMIN), or the server refuses this node"
+                "the driver may not mount (it needs CAP_SYS_ADMIN), or the server refuses this security flavour (sec=) or source \
+                 port (noresvport)"
             }
-            Errno::EPROTONOSUPPORT => {
-                "the server, or this node's kernel, does not speak that version: give another vers="
+            // What Linux says when it finds no module for the version.
+            Errno::EPROTONOSUPPORT if words.contains("Version unavailable") => {
+                "this node's kernel does not have it: modprobe nfsv4 or nfsv3"
             }
+            Errno::EPROTONOSUPPORT => "the server does not speak it: give another vers=, or none",
             Errno::ECONNREFUSED if version == "3" => {
                 "no NFS service runs there; or no rpc.statd on this node, which locks of NFSv3 need: start it, or give \
                  nolock, with which locks hold on this node only"
             }
             Errno::ECONNREFUSED => "no NFS service runs there",
             Errno::ENODEV => "this node's kernel has no NFS client: modprobe nfs",
-            Errno::EINVAL => "the kernel does not take these options",
+            Errno::EINVAL => {
+                "the kernel does not take these options, or not together; sec=krb5 needs rpc.gssd on this node"
+            }
             _ if words.is_empty() => return Error::io(what, errno),
             _ => return Error::io(format!("{what} ({words})"), errno),
         };
