@@ -58,3 +58,51 @@ pub(super) fn text(address: &SocketAddr) -> String {
         _ => address.ip().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+    use std::net::SocketAddrV6;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn found(server: &str, proto: Option<&str>) -> Result<Vec<String>, String> {
+        let found = of(&Source { server, path: "/x" }, proto, LONG);
+        found.map(|found| found.iter().map(text).collect()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_address_needs_no_look_up() {
+        assert_eq!(found("10.0.0.1", None).unwrap(), ["10.0.0.1"]);
+        assert_eq!(found("[fd00::1]", None).unwrap(), ["fd00::1"]);
+    }
+
+    #[test]
+    fn a_name_is_looked_up_and_no_address_comes_twice() {
+        let addresses = found("localhost", None).unwrap();
+        assert!(addresses.iter().any(|address| ["127.0.0.1", "::1"].contains(&address.as_str())));
+        let different: std::collections::BTreeSet<_> = addresses.iter().collect();
+        assert_eq!(different.len(), addresses.len());
+    }
+
+    #[test]
+    fn the_transport_chooses_the_family() {
+        assert_eq!(found("10.0.0.1", Some("tcp")).unwrap(), ["10.0.0.1"]);
+        assert_eq!(found("[fd00::1]", Some("tcp6")).unwrap(), ["fd00::1"]);
+        let none = found("[fd00::1]", Some("rdma")).unwrap_err();
+        assert!(none.ends_with("[fd00::1] has no address that proto=rdma can use"), "{none}");
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_an_error_that_names_it() {
+        let why = found("no..name", None).unwrap_err();
+        assert!(why.starts_with("mount no..name:/x: the name no..name can't be looked up: "), "{why}");
+    }
+
+    #[test]
+    fn an_address_of_one_link_says_which() {
+        let address = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 0, 0, 3);
+        assert_eq!(text(&address.into()), "fe80::1%3");
+    }
+}

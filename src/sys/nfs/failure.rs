@@ -102,3 +102,59 @@ fn is_silence(errno: Errno) -> bool {
     use Errno::{EHOSTDOWN, EHOSTUNREACH, EIO, ENETDOWN, ENETUNREACH, ETIMEDOUT};
     matches!(errno, ETIMEDOUT | EIO | EHOSTUNREACH | EHOSTDOWN | ENETUNREACH | ENETDOWN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    fn explained(errno: Errno, words: &str, version: &str) -> (Code, String) {
+        let (source, address) = (Source { server: "nas", path: "/x" }, ([10, 0, 0, 1], 0).into());
+        let error = Failure::Refused { errno, words: words.into() }.explain(&source, &address, version);
+        (error.code(), error.to_string())
+    }
+
+    #[test]
+    fn a_refusal_tells_what_was_tried_what_the_kernel_said_and_what_to_do() {
+        let (code, text) = explained(Errno::ENOENT, "NFS4: Couldn't follow remote path", "4.2");
+        assert_eq!(code, Code::FailedPrecondition);
+        assert_eq!(
+            text,
+            "mount nas:/x with NFS 4.2: No such file or directory (NFS4: Couldn't follow remote path): there is no such \
+             directory on the server, or it is not exported"
+        );
+    }
+
+    #[test]
+    fn each_errno_that_a_server_was_seen_to_cause_has_its_advice() {
+        for (errno, words, version, advice) in [
+            (Errno::EACCES, "", "3", "exports no such directory"),
+            (Errno::EPERM, "", "4.2", "noresvport"),
+            (Errno::EPROTONOSUPPORT, "", "4.2", "the server does not speak it"),
+            (Errno::EPROTONOSUPPORT, "NFS: Version unavailable", "4.2", "modprobe nfsv4"),
+            (Errno::ECONNREFUSED, "", "3", "nolock"),
+            (Errno::ECONNREFUSED, "", "4.2", "no NFS service runs there"),
+            (Errno::ENODEV, "", "4.2", "modprobe nfs"),
+            (Errno::EINVAL, "nfs4: Unknown parameter 'x'", "4.2", "Unknown parameter 'x'"),
+        ] {
+            let (code, text) = explained(errno, words, version);
+            assert_eq!(code, Code::FailedPrecondition, "{errno}");
+            assert!(text.contains(advice), "{errno}: {text}");
+        }
+        assert!(!explained(Errno::ECONNREFUSED, "", "4.2").1.contains("nolock"));
+        assert_eq!(explained(Errno::EMFILE, "", "4.2").0, Code::Internal);
+    }
+
+    #[test]
+    fn silence_is_not_a_refusal_and_the_next_address_may_do_better() {
+        for errno in [Errno::ETIMEDOUT, Errno::EIO, Errno::EHOSTUNREACH, Errno::ENETUNREACH] {
+            let (code, text) = explained(errno, "", "4.2");
+            assert_eq!(code, Code::Aborted);
+            assert!(text.starts_with("mount nas:/x: the server does not answer ("), "{text}");
+            assert!(Failure::of(errno).is_of_address() && !Failure::of(errno).is_of_version());
+        }
+        assert!(Failure::of(Errno::ECONNREFUSED).is_of_address());
+        assert!(!Failure::of(Errno::ENOENT).is_of_address() && !Failure::of(Errno::ENOENT).is_of_version());
+        assert!(Failure::of(Errno::EPROTONOSUPPORT).is_of_version());
+    }
+}
