@@ -111,6 +111,24 @@ fn every_error_is_explained() {
     }
 }
 
+#[test]
+fn every_mount_option_of_nfs_is_explained() {
+    let source = page("src/mount_options.rs");
+    let (_, rest) = source.split_once("const KNOWN: ").unwrap();
+    let (table, _) = rest.split_once("\n];").unwrap();
+    let options: Vec<&str> =
+        table.split("\n    (\"").skip(1).filter_map(|row| row.split('"').next()).collect();
+    assert!(options.len() >= 40, "{options:?}");
+    let page = page("docs/user/mount-options.md");
+    for option in options {
+        let explained = page.lines().any(|line| {
+            line.strip_prefix("| ")
+                .is_some_and(|row| row.split(" |").next().unwrap().contains(&format!("`{option}`")))
+        });
+        assert!(explained, "docs/user/mount-options.md does not explain {option}");
+    }
+}
+
 /// How a heading is called in a link.
 fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || ['-', '_', ' '].contains(c);
