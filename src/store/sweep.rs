@@ -15,6 +15,9 @@ impl Store {
         let new = self.new_dir().dir(".")?;
         let mut entries = Vec::new();
         new.scan(|entry, _| entries.push(entry.to_string()))?;
+        if entries.is_empty() {
+            return Ok(());
+        }
         let now = self.now()?;
         for entry in entries {
             let Some(found) = new.stat_of(&entry)? else { continue };
