@@ -273,10 +273,15 @@ fn wait(
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-            Ok(Errand::Older { record, generations }) => {
-                if let Err(error) = store::remove(&record, &generations) {
-                    let record = record.path().display();
-                    tracing::debug!(%record, %error, "generations that were replaced stay for now");
+            Ok(Errand::Remove { directory, names }) => {
+                let driver = driver.upgrade().ok_or(RecvTimeoutError::Disconnected)?;
+                let root = &driver.roots[root];
+                let removed = root.open().and_then(|open| {
+                    let own = open.for_removals()?;
+                    store::remove(&own.dir(&directory)?, &names)
+                });
+                if let Err(error) = removed {
+                    tracing::debug!(root = root.name(), directory, %error, "files that nobody needs stay");
                 }
             }
         }

@@ -52,7 +52,7 @@ pub struct Store {
     own: Arc<Own>,
     root: String,
     errands: Sender<Errand>,
-    leaves_older: bool,
+    leaves_removals: bool,
 }
 
 /// What is left to who looks after a root, behind the answers.
@@ -60,12 +60,12 @@ pub struct Store {
 pub enum Errand {
     /// Something was moved to the trash.
     Purge,
-    /// These generations of a record were replaced.
-    Older {
-        /// The record's directory.
-        record: Dir,
-        /// Their numbers.
-        generations: Vec<u64>,
+    /// Files in `.berth` that nobody needs any more; see [`Store::leaving_removals`].
+    Remove {
+        /// Their directory, beneath `.berth`.
+        directory: String,
+        /// Their names.
+        names: Vec<String>,
     },
 }
 
@@ -117,14 +117,20 @@ impl Found {
 impl Store {
     /// The records in a root's own directories. Who receives the errands looks after the root.
     pub fn new(own: Arc<Own>, root: &str, errands: Sender<Errand>) -> Self {
-        Self { own, root: root.to_string(), errands, leaves_older: false }
+        Self { own, root: root.to_string(), errands, leaves_removals: false }
     }
 
-    /// Leaves the removal of replaced generations to who looks after the root. On a server it may take a lease's time:
-    /// who has read an old generation may hold a delegation of it, and be cut off.
-    pub fn leaving_older(mut self) -> Self {
-        self.leaves_older = true;
+    /// Leaves the removal of files that others may have read to who looks after the root, and to another mount than
+    /// this one. On a server it may take a lease's time: who has read a file may hold a delegation of it, and be cut
+    /// off. And as long as it takes, the kernel lets nobody else into the directory on that mount.
+    pub fn leaving_removals(mut self) -> Self {
+        self.leaves_removals = true;
         self
+    }
+
+    /// The root's own directory.
+    pub fn own_directory(&self) -> Result<Dir> {
+        self.own.dir().duplicate()
     }
 
     /// Has the trash purged, behind the answer.
@@ -255,7 +261,7 @@ impl Store {
         // Asked again, for a disk may take its time, and the caller may have got the opposite elsewhere meanwhile.
         let wanted = guard.call().still_wanted(guard.key());
         let linked = wanted.and_then(|()| new.link(&temporary, &found.dir, &file));
-        new.unlink(&temporary)?;
+        self.remove(new, "new".into(), vec![temporary])?;
         match linked {
             Ok(()) => {}
             // An answer may have been lost on the way: then what stands there is ours.
@@ -282,12 +288,10 @@ impl Store {
         if there.iter().max() != Some(&generation) || here.is_err() {
             return Err(self.beaten(&found.name, "another call got ahead"));
         }
-        let older: Vec<u64> = there.into_iter().filter(|older| *older < generation).collect();
-        if self.leaves_older {
-            let _ = self.errands.send(Errand::Older { record: found.dir.duplicate()?, generations: older });
-        } else {
-            remove(&found.dir, &older)?;
-        }
+        let older =
+            there.into_iter().filter(|older| *older < generation).map(|older| format!("{older}.json"));
+        let record = format!("volumes/{}/{}", found.name, next.incarnation);
+        self.remove(&found.dir, record, older.collect())?;
         self.sync_unless_ordered(&[&found.dir])?;
         Ok(Found { volume: next, generation, ..found })
     }
@@ -296,6 +300,15 @@ impl Store {
     /// that is found done: the call that did it may have died before it came here.
     pub fn settle(&self) -> Result<()> {
         self.volumes().sync()
+    }
+
+    /// Removes files of a directory of ours, which lies at `path` beneath `.berth`; one that is gone is no error.
+    fn remove(&self, directory: &Dir, path: String, names: Vec<String>) -> Result<()> {
+        if self.leaves_removals {
+            let _ = self.errands.send(Errand::Remove { directory: path, names });
+            return Ok(());
+        }
+        remove(directory, &names)
     }
 
     /// Waits until the names in these directories of the root are on disk, unless its file system keeps the order of
@@ -345,10 +358,10 @@ impl Store {
     }
 }
 
-/// Removes generations of a record that were replaced; one that is gone is no error.
-pub fn remove(record: &Dir, generations: &[u64]) -> Result<()> {
-    for older in generations {
-        match record.unlink(format!("{older}.json")) {
+/// Removes files; one that is gone is no error.
+pub fn remove(directory: &Dir, names: &[String]) -> Result<()> {
+    for name in names {
+        match directory.unlink(name) {
             Err(error) if !error.is_gone() => return Err(error),
             _ => {}
         }

@@ -7,7 +7,7 @@
 //! worse: with it Linux answers from its cache what the server was asked (`softreval`).
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::identity::{Claim, Identity};
@@ -42,6 +42,8 @@ pub(super) struct Base {
     pub(super) version: String,
     /// Of this root and no other.
     pub(super) uuid: String,
+    /// Of [`Base::for_removals`].
+    removals: Mutex<Option<Dir>>,
     _mounts: Vec<Detached>,
 }
 
@@ -62,7 +64,32 @@ impl Base {
         let (own, identity) = recognise(&claim, &dir, &parent, known, spec.records.is_some())?;
         let nodes = Nodes::open(&own, &spec.name)?;
         tracing::info!(root = spec.name, share = place, version, uuid = identity.uuid, "root found");
-        Ok(Self { own: Arc::new(Own::open(own)?), dir, nodes, version, uuid: identity.uuid, _mounts: mounts })
+        Ok(Self {
+            own: Arc::new(Own::open(own)?),
+            dir,
+            nodes,
+            version,
+            uuid: identity.uuid,
+            removals: Mutex::default(),
+            _mounts: mounts,
+        })
+    }
+
+    /// The root's own directory by a mount that shares nothing with this one. A removal waits for whoever has a
+    /// delegation of the file, for a lease's time if that one is cut off, and locks the directory meanwhile; so it is
+    /// made where nothing else is done.
+    pub(super) fn for_removals(&self, spec: &Spec) -> Result<Dir> {
+        let mut removals = self.removals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = removals.as_ref() {
+            return own.duplicate();
+        }
+        let share = spec.records.as_ref().unwrap_or(&spec.share);
+        let alone = ["nosharecache".to_string(), format!("vers={}", self.version)];
+        let options = mount_options::merge(&spec.options, &alone);
+        let (mount, _) = mount(&Spec { options, ..spec.clone() }, share)?;
+        let own = mount.dir(PathBuf::from(share.to_string()))?.dir(OWN_DIRECTORY)?;
+        *removals = Some(own.duplicate()?);
+        Ok(own)
     }
 
     /// Whether this mount leads nowhere any more: what was exported is not the same.

@@ -142,6 +142,14 @@ impl OpenRoot {
         }
     }
 
+    /// The root's own directory where files are removed: see [`Store::leaving_removals`].
+    pub fn for_removals(&self) -> Result<Dir> {
+        match &self.backend {
+            Backend::Local => self.store.own_directory(),
+            Backend::Nfs { spec, base, .. } => base.for_removals(spec),
+        }
+    }
+
     /// Whether a volume at `path` beneath the root could be published.
     pub fn check_length(&self, path: &str) -> Result<()> {
         match &self.backend {

@@ -166,7 +166,7 @@ impl Root {
         Ok(OpenRoot {
             name: self.spec.name.clone(),
             dir: base.dir.duplicate()?,
-            store: Store::new(base.own.clone(), &self.spec.name, self.errands.clone()).leaving_older(),
+            store: Store::new(base.own.clone(), &self.spec.name, self.errands.clone()).leaving_removals(),
             adopted_only: self.spec.records.is_some(),
             backend: Backend::Nfs { spec: self.spec.clone(), base, _place: place },
         })

@@ -27,10 +27,15 @@ impl Host {
     /// the trial fails. `arguments` are what differs: `&["--root", "main=10.99.0.1:/export"]`.
     #[track_caller]
     pub fn berth(self: &Arc<Self>, kind: &str, arguments: &[&str]) -> Driver {
+        self.berth_as(self.name(), kind, arguments)
+    }
+
+    /// The same for a host that says it is another node.
+    #[track_caller]
+    pub fn berth_as(self: &Arc<Self>, node: &str, kind: &str, arguments: &[&str]) -> Driver {
         let arguments: String = arguments.iter().map(|argument| format!(" '{argument}'")).collect();
         let command = format!(
-            "/share/berth {kind} --node-id {} --endpoint unix://{SOCKET} --log-level debug{arguments}",
-            self.name()
+            "/share/berth {kind} --node-id {node} --endpoint unix://{SOCKET} --log-level debug{arguments}"
         );
         Driver { process: start(self, &command), command }
     }

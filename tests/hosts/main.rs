@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod cluster;
 mod driver;
 mod fleet;
 mod ground;

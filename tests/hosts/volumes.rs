@@ -61,6 +61,21 @@ impl Host {
         answer.map(drop)
     }
 
+    /// The same, and it may only read.
+    #[track_caller]
+    pub fn controller_publish_read_only(&self, id: &str, node: &str, mode: Mode) -> Result<(), Status> {
+        let request = ControllerPublishVolumeRequest {
+            volume_id: id.into(),
+            node_id: node.into(),
+            volume_capability: Some(capability(mode)),
+            readonly: true,
+            ..Default::default()
+        };
+        let answer =
+            self.call::<_, ControllerPublishVolumeResponse>("Controller", "ControllerPublishVolume", request);
+        answer.map(drop)
+    }
+
     /// ControllerUnpublishVolume: the node may not have it any more.
     #[track_caller]
     pub fn controller_unpublish(&self, id: &str, node: &str) -> Result<(), Status> {
@@ -88,6 +103,30 @@ impl Host {
             ..Default::default()
         };
         self.call::<_, NodePublishVolumeResponse>("Node", "NodePublishVolume", request).map(drop)
+    }
+
+    /// The same, with `readonly`.
+    #[track_caller]
+    pub fn publish_read_only(&self, id: &str, target: &str, mode: Mode) -> Result<(), Status> {
+        let request = NodePublishVolumeRequest {
+            volume_id: id.into(),
+            target_path: target.into(),
+            volume_capability: Some(capability(mode)),
+            readonly: true,
+            ..Default::default()
+        };
+        self.call::<_, NodePublishVolumeResponse>("Node", "NodePublishVolume", request).map(drop)
+    }
+
+    /// NodeGetVolumeStats.
+    #[track_caller]
+    pub fn stats(&self, id: &str, path: &str) -> Result<NodeGetVolumeStatsResponse, Status> {
+        let request = NodeGetVolumeStatsRequest {
+            volume_id: id.into(),
+            volume_path: path.into(),
+            ..Default::default()
+        };
+        self.call("Node", "NodeGetVolumeStats", request)
     }
 
     /// NodeUnpublishVolume.

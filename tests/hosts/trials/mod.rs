@@ -1,14 +1,27 @@
 //! All groups of trials.
 
+mod dead_server;
+mod existing;
 pub mod harness;
 mod local;
+mod modes;
 mod nfs;
+mod nodes;
 mod server;
 
 use crate::host::{Host, Spec};
 use crate::runner::Group;
 
-pub const GROUPS: &[Group] = &[harness::GROUP, server::GROUP, local::GROUP, nfs::GROUP];
+pub const GROUPS: &[Group] = &[
+    harness::GROUP,
+    server::GROUP,
+    local::GROUP,
+    nfs::GROUP,
+    modes::GROUP,
+    nodes::GROUP,
+    existing::GROUP,
+    dead_server::GROUP,
+];
 
 /// An NFS server with a disk of 600 MiB, 10.99.0.1; `/srv/nfs` of it is for exports.
 pub const SERVER: Spec =
