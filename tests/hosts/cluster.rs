@@ -54,8 +54,10 @@ impl Share {
     /// All records, as they stand on the server.
     #[track_caller]
     pub fn records(&self) -> String {
-        self.server
-            .run(&format!("cd '{}/.berth/volumes' && find . -name '*.json' -exec cat {{}} +", self.path))
+        self.server.run(&format!(
+            "cd '{}/.berth/volumes' && find . -name '*.json' -exec cat {{}} + 2>/dev/null; true",
+            self.path
+        ))
     }
 }
 

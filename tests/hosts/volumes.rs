@@ -10,6 +10,11 @@ use crate::host::Host;
 
 /// A mount in a mode.
 pub fn capability(mode: Mode) -> VolumeCapability {
+    capability_with(mode, &[])
+}
+
+/// A mount in a mode, with the flags that mountOptions of a StorageClass become.
+pub fn capability_with(mode: Mode, flags: &[&str]) -> VolumeCapability {
     let mode = match mode {
         Mode::SingleNodeWriter => CsiMode::SingleNodeWriter,
         Mode::SingleNodeReaderOnly => CsiMode::SingleNodeReaderOnly,
@@ -20,7 +25,10 @@ pub fn capability(mode: Mode) -> VolumeCapability {
         Mode::MultiNodeMultiWriter => CsiMode::MultiNodeMultiWriter,
     };
     VolumeCapability {
-        access_type: Some(AccessType::Mount(MountVolume::default())),
+        access_type: Some(AccessType::Mount(MountVolume {
+            mount_flags: flags.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        })),
         access_mode: Some(AccessMode { mode: mode.into() }),
     }
 }
@@ -38,6 +46,36 @@ impl Host {
         };
         let created: CreateVolumeResponse = self.call("Controller", "CreateVolume", request)?;
         Ok(created.volume.expect("CreateVolume answers with a volume").volume_id)
+    }
+
+    /// CreateVolume with mount flags.
+    #[track_caller]
+    pub fn create_with_flags(&self, name: &str, mode: Mode, flags: &[&str]) -> Result<String, Status> {
+        let request = CreateVolumeRequest {
+            name: name.into(),
+            volume_capabilities: vec![capability_with(mode, flags)],
+            ..Default::default()
+        };
+        let created: CreateVolumeResponse = self.call("Controller", "CreateVolume", request)?;
+        Ok(created.volume.expect("CreateVolume answers with a volume").volume_id)
+    }
+
+    /// NodePublishVolume with mount flags.
+    #[track_caller]
+    pub fn publish_with_flags(
+        &self,
+        id: &str,
+        target: &str,
+        mode: Mode,
+        flags: &[&str],
+    ) -> Result<(), Status> {
+        let request = NodePublishVolumeRequest {
+            volume_id: id.into(),
+            target_path: target.into(),
+            volume_capability: Some(capability_with(mode, flags)),
+            ..Default::default()
+        };
+        self.call::<_, NodePublishVolumeResponse>("Node", "NodePublishVolume", request).map(drop)
     }
 
     /// DeleteVolume.

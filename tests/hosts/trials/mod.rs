@@ -1,5 +1,7 @@
 //! All groups of trials.
 
+mod conformance;
+mod controllers;
 mod dead_server;
 mod existing;
 pub mod harness;
@@ -8,6 +10,7 @@ mod modes;
 mod nfs;
 mod nodes;
 mod server;
+mod shares;
 
 use crate::host::{Host, Spec};
 use crate::runner::Group;
@@ -19,8 +22,11 @@ pub const GROUPS: &[Group] = &[
     nfs::GROUP,
     modes::GROUP,
     nodes::GROUP,
+    shares::GROUP,
     existing::GROUP,
     dead_server::GROUP,
+    controllers::GROUP,
+    conformance::GROUP,
 ];
 
 /// An NFS server with a disk of 600 MiB, 10.99.0.1; `/srv/nfs` of it is for exports.
