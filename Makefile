@@ -3,13 +3,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help demo check test bench conformance needs lint rust go
+.PHONY: help demo check test bench hosts conformance needs lint rust go trials
 
 # Tests mount, and nobody else shall see it: as root each test thread makes a mount namespace of its own, for
 # everybody else the whole test program runs in one where it may mount.
 ifneq ($(shell id -u),0)
-check test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := unshare --user --map-root-user --mount --propagation private
-check test: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := unshare --user --map-root-user --mount --propagation private
+check test hosts trials: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := unshare --user --map-root-user --mount --propagation private
+check test hosts trials: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := unshare --user --map-root-user --mount --propagation private
 endif
 
 # The Go that is here: none is fetched in its place.
@@ -24,11 +24,14 @@ demo: ## Berth at work, in seconds: volumes, pods, access modes, a restart
 
 check: lint rust ## while you work: formatting, lints, all tests in Rust
 
-test: needs lint rust go conformance ## everything, after installing what it needs; what has to pass before a merge
+test: needs lint rust go conformance trials ## everything, after installing what it needs; what has to pass before a merge
 
 bench: ## the load generator: a table, and its figures as JSON
 	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
 		cargo bench --locked --bench load --target $$(rustc -vV | sed -n 's/^host: //p')
+
+hosts: needs ## a prompt on three real hosts: an NFS server, two nodes, a network that can be cut
+	cargo test --locked --quiet --test hosts -- --shell
 
 conformance: ## the official csi-sanity against the debug build
 	cargo build --locked
@@ -50,3 +53,6 @@ go:
 	go vet -C tests/conformance ./...
 	go vet -C tests/proto ./...
 	go test -C tests/proto -count=1 ./...
+
+trials:
+	cargo test --locked --test hosts

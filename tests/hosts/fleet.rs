@@ -39,7 +39,7 @@ impl Fleet {
             fs::set_permissions(share.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
         fs::copy(env!("CARGO_BIN_EXE_berth"), share.join("berth")).unwrap();
-        fs::copy(std::env::current_exe().unwrap(), share.join("hosts")).unwrap();
+        fs::copy("/proc/self/exe", share.join("hosts")).unwrap();
         let switch = Switch::default();
         let host = |spec: &Spec| Arc::new(Host::new(*spec, directory.path(), &switch).unwrap());
         Self { hosts: specs.iter().map(host).collect(), switch, directory }

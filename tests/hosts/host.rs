@@ -121,13 +121,15 @@ impl Host {
     }
 
     fn command_line(&self, line: i32, card: i32) -> Vec<String> {
-        // A PID namespace of its own: when its first process goes, so do all of a host's processes here.
-        let mut words: Vec<String> =
-            ["unshare", "--pid", "--fork", "--kill-child", "env"].map(String::from).into();
+        // A PID namespace of its own: when its first process goes, so do all of a host's processes here. That is a shell, since a
+        // first process can't abort, which is how the kernel ends when it panics.
+        let namespace =
+            ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "\"$@\"; exit", "sh", "env"];
+        let mut words: Vec<String> = namespace.map(String::from).into();
         words.extend([format!("LD_PRELOAD={}", ground::xstate()), "linux.uml".into()]);
         let Spec { name, number, memory, .. } = self.spec;
         let share = self.share.display();
-        words.extend([
+        let mut kernel = vec![
             format!("mem={memory}M"),
             format!("umid={name}"),
             format!("uml_dir={}/", self.directory.display()),
@@ -137,10 +139,11 @@ impl Host {
             format!("ssl0=fd:{line}"),
             format!("vec0:transport=fd,fd={card},mac=02:00:00:00:00:{number:02x}"),
             format!("host={name} hip={}/24 share={share}", self.address()),
-        ]);
+        ];
         let disks = 0..self.spec.disks.len();
-        words.extend(disks.map(|disk| format!("ubd{disk}={}/disk{disk}", self.directory.display())));
-        words.iter().flat_map(|word| word.split(' ')).map(String::from).collect()
+        kernel.extend(disks.map(|disk| format!("ubd{disk}={}/disk{disk}", self.directory.display())));
+        words.extend(kernel.iter().flat_map(|word| word.split(' ')).map(String::from));
+        words
     }
 
     /// Whether its kernel runs.
@@ -190,9 +193,13 @@ impl Host {
         let Some(unshare) = self.machine.lock().unwrap().as_ref().map(|machine| machine.process.id()) else {
             return;
         };
-        let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
-        let main = children.trim().parse().unwrap_or_else(|_| panic!("children of unshare: {children:?}"));
-        kill(Pid::from_raw(main), signal).unwrap();
+        // Of unshare the shell, and of the shell the kernel.
+        let child_of = |pid: u32| {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            children.trim().parse().unwrap_or_else(|_| panic!("children of {pid}: {children:?}"))
+        };
+        let main: u32 = child_of(child_of(unshare));
+        kill(Pid::from_raw(main.cast_signed()), signal).unwrap();
     }
 
     /// No frame comes from it or to it, until [`Host::heal`].
@@ -207,8 +214,8 @@ impl Host {
 
     #[track_caller]
     fn link(&self) -> Arc<Link> {
-        let machine = self.machine.lock().unwrap();
-        machine.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name())).link.clone()
+        let link = self.machine.lock().unwrap().as_ref().map(|machine| machine.link.clone());
+        link.unwrap_or_else(|| panic!("{} does not run", self.name()))
     }
 
     #[track_caller]

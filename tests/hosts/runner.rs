@@ -1,6 +1,6 @@
 //! Runs trials: each group boots its hosts once, a line is printed for each trial, and what its hosts said when one fails.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Mutex;
 use std::time::Instant;
 use std::{cell::RefCell, thread};
@@ -60,6 +60,15 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+/// Where a panic was, and what it said.
+pub fn words_of(panic: &PanicHookInfo<'_>) -> String {
+    let payload = panic.payload();
+    let words = payload.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    format!("{place}: {}", words.unwrap_or("a panic without words"))
+}
+
 /// Prints the names of the selected trials.
 pub fn list(groups: &[Group], filters: &[String]) {
     for group in groups {
@@ -72,12 +81,7 @@ pub fn list(groups: &[Group], filters: &[String]) {
 /// Runs the selected trials.
 pub fn run(groups: &[Group], filters: &[String]) -> Count {
     std::panic::set_hook(Box::new(|panic| {
-        let payload = panic.payload();
-        let words = payload.downcast_ref::<&str>().copied();
-        let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let text = words.unwrap_or("a panic without words");
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let what = format!("{place}: {text}");
+        let what = words_of(panic);
         // Of a thread that a trial started nobody but the trial knows; what it said must not get lost.
         if thread::current().name() == Some(GROUP_THREAD) {
             PANIC.set(what);
@@ -102,33 +106,35 @@ pub fn run(groups: &[Group], filters: &[String]) -> Count {
     count.into_inner().unwrap()
 }
 
-/// What went wrong, if something did.
-fn caught(what: impl FnOnce()) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(what)).map_err(|_| PANIC.take())
+/// What came of it, or what went wrong.
+fn caught<T>(what: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(what)).map_err(|_| {
+        let words = PANIC.take();
+        if words.is_empty() { "a thread of it panicked, as told above".into() } else { words }
+    })
 }
 
 fn run_group(group: &Group, filters: &[String], count: &Mutex<Count>) {
-    let fleet = Fleet::new(group.hosts);
+    let fleet = caught(|| Fleet::new(group.hosts));
     for trial in group.trials.iter().filter(|trial| trial.is_selected(group, filters)) {
-        // What the trial before left cut, stopped or dead does not matter to this one.
-        let ready = caught(|| fleet.revive());
         let start = Instant::now();
-        let result = ready.and_then(|()| caught(|| (trial.run)(&fleet)));
+        let result = fleet.as_ref().map_err(String::clone).and_then(|fleet| {
+            // What the trial before left cut, stopped or dead does not matter to this one.
+            caught(|| fleet.revive())?;
+            caught(|| (trial.run)(fleet))
+        });
         let seconds = start.elapsed().as_secs_f32();
         let line = |verdict| format!("{verdict:6} {}: {} ({seconds:.1} s)", group.name, trial.name);
-        let mut count = count.lock().unwrap();
-        match result {
-            Ok(()) => {
-                count.passed += 1;
-                println!("{}", line("ok"));
-            }
-            Err(why) => {
-                count.failed += 1;
-                println!("{}\n{why}\n{}", line("FAILED"), fleet.logs());
-                // Nor does whatever it left on its hosts, but for what is on their disks.
-                drop(count);
-                fleet.hosts().iter().for_each(|host| host.crash());
-            }
+        let Err(why) = result else {
+            println!("{}", line("ok"));
+            count.lock().unwrap().passed += 1;
+            continue;
+        };
+        count.lock().unwrap().failed += 1;
+        println!("{}\n{why}\n{}", line("FAILED"), fleet.as_ref().map(Fleet::logs).unwrap_or_default());
+        // Nor does whatever it left on its hosts, but for what is on their disks.
+        if let Ok(fleet) = &fleet {
+            fleet.hosts().iter().for_each(|host| host.crash());
         }
     }
 }

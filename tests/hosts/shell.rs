@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::fleet::Fleet;
-use crate::server;
 use crate::trials::{NODE_A, NODE_B, SERVER};
+use crate::{runner, server};
 
 /// How long a command may take here.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -25,12 +25,13 @@ node-a (10.99.0.2) and node-b (10.99.0.3). Nothing that you do there reaches thi
   help, exit
 
 Try:  on node-a
-      setsid berth nfs --node-id node-a --root main=10.99.0.1:/srv/nfs/main >/tmp/log 2>&1 &
+      berth nfs --node-id node-a --root main=10.99.0.1:/srv/nfs/main >/tmp/log 2>&1 &
       cat /tmp/log
 ";
 
 /// Boots the hosts and does what is typed, until the end of the input.
 pub fn serve() -> io::Result<()> {
+    std::panic::set_hook(Box::new(|panic| println!("{}", runner::words_of(panic))));
     println!("booting...");
     let fleet = Fleet::new(&[SERVER, NODE_A, NODE_B]);
     fleet.revive();
@@ -51,7 +52,7 @@ pub fn serve() -> io::Result<()> {
             _ if line == "logs" => println!("{}", fleet.logs()),
             _ if line.is_empty() => {}
             Some(("on", host)) if is_host(host) => (on, place) = (host.into(), "/root".into()),
-            Some((what, host)) if is_host(host) => {
+            Some((what @ ("cut" | "heal" | "freeze" | "thaw" | "crash" | "boot"), host)) if is_host(host) => {
                 let host = fleet.host(host);
                 // A panic here has been printed, and is the answer.
                 let _ = catch_unwind(AssertUnwindSafe(|| match what {
@@ -60,8 +61,7 @@ pub fn serve() -> io::Result<()> {
                     "freeze" => host.freeze(),
                     "thaw" => host.thaw(),
                     "crash" => host.crash(),
-                    "boot" => host.reboot(),
-                    _ => println!("no `{what}` for a host; `help` lists what there is"),
+                    _ => host.reboot(),
                 }));
             }
             Some((host, command)) if host.strip_suffix(':').is_some_and(is_host) => {

@@ -22,6 +22,7 @@ pub const GROUP: Group = Group {
         a_host_that_crashed_has_its_disk_and_nothing_else,
         a_host_that_is_frozen_answers_when_it_is_thawed,
         a_host_ends_by_its_own_kernel_without_a_sync,
+        a_host_whose_kernel_panics_is_known_to_be_gone,
         a_process_can_be_signalled_and_its_end_is_known,
         a_fleet_that_is_dropped_leaves_no_process_and_no_file,
         a_harness_that_is_killed_leaves_no_process,
@@ -118,6 +119,15 @@ fn a_host_ends_by_its_own_kernel_without_a_sync(fleet: &Fleet) {
     assert_eq!(b.run("hostname"), "node-b");
 }
 
+fn a_host_whose_kernel_panics_is_known_to_be_gone(fleet: &Fleet) {
+    let b = fleet.host("node-b");
+    let panics = b.start("sh -c 'echo c >/proc/sysrq-trigger'", "panics");
+    wait_for("node-b to be gone", || !b.runs());
+    assert_eq!(panics.host().name(), "node-b");
+    assert!(fleet.logs().contains("Kernel panic"), "{}", fleet.logs());
+    b.boot();
+}
+
 fn a_process_can_be_signalled_and_its_end_is_known(fleet: &Fleet) {
     let a = fleet.host("node-a");
     let process = a.start("sleep 1000", "sleep");
@@ -150,9 +160,9 @@ fn a_fleet_that_is_dropped_leaves_no_process_and_no_file(_: &Fleet) {
     assert!(!directory.exists());
 }
 
-fn a_harness_that_is_killed_leaves_no_process(_: &Fleet) {
+fn a_harness_that_is_killed_leaves_no_process(fleet: &Fleet) {
     let output = tempfile::NamedTempFile::new_in(crate::ground::GROUND).unwrap();
-    let harness = std::env::current_exe().unwrap().display().to_string();
+    let harness = fleet.directory().join("share/hosts").display().to_string();
     let said = || std::fs::read_to_string(output.path()).unwrap();
     let words = [harness, "--wait".into()];
     let mut child = crate::ground::launch(&words, Vec::new(), output.reopen().unwrap()).unwrap();
