@@ -155,13 +155,20 @@ impl Driver {
     }
 
     /// What an error of a call means in this driver. Berth's own mounts of a server are `soft`: what it does not answer in
-    /// time fails with EIO.
+    /// time fails with EIO. And what a server exports may become another thing: then descriptors of it are stale, and it is
+    /// looked for anew.
     pub fn judge(&self, error: Error) -> Error {
         match (self.kind, error.errno(), error) {
             (Kind::Nfs, Some(Errno::EIO | Errno::ETIMEDOUT), Error::Io { doing, source }) => Error::Silent {
                 what: doing,
                 why: format!("the server does not answer ({source}); the same call may be repeated"),
             },
+            (Kind::Nfs, Some(Errno::ESTALE), Error::Io { doing, source }) => {
+                self.roots.iter().for_each(Root::look_again);
+                let why =
+                    format!("what the server exports has changed ({source}); the same call may be repeated");
+                Error::Pending { what: doing, why }
+            }
             (_, _, error) => error,
         }
     }

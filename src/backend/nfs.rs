@@ -15,6 +15,7 @@ use super::share::Share;
 use super::{Backend, OpenRoot, root_name};
 use crate::error::{Error, Result};
 use crate::guard::{Call, Guards};
+use crate::id::Incarnation;
 use crate::mount_options::{self, Giver};
 use crate::store::{Errand, Store};
 use crate::sys::fs::Dir;
@@ -83,11 +84,13 @@ impl Spec {
         Err(Error::invalid("parameters.subDir", why))
     }
 
-    /// Whether a mount whose source the kernel calls `source` is of the data at `path` beneath this root.
+    /// Whether a mount whose source the kernel calls `source` is of the data at `path` beneath this root. Data that Berth
+    /// made has a name that nothing else has, so it is known by that, whatever its server was called when it was mounted.
     pub(super) fn is_source_of(&self, source: &str, path: &str) -> bool {
-        source
-            .parse::<Share>()
-            .is_ok_and(|found| found.server == self.share.server && found.path == self.share.beneath(path))
+        source.parse::<Share>().is_ok_and(|found| {
+            let is_here = found.server == self.share.server && found.path == self.share.beneath(path);
+            is_here || Incarnation::ends(path) && found.path.ends_with(&format!("/{path}"))
+        })
     }
 
     /// The path beneath this root that a mount's source leads to, if it leads there.
@@ -252,6 +255,8 @@ mod tests {
         {
             assert!(!spec.is_source_of(other, "a"), "{other}");
         }
+        assert!(spec.is_source_of("nas:/other/a/b.0123456789abcdef", "a/b.0123456789abcdef"));
+        assert!(!spec.is_source_of("nas:/other/a/c.0123456789abcdef", "a/b.0123456789abcdef"));
         assert_eq!(spec.beneath("[fd00::1]:/export/a/b"), Some("a/b"));
         assert_eq!(spec.beneath("[fd00::1]:/exported/a"), None);
     }
