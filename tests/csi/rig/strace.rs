@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use berth::csi::ProbeRequest;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Answer, Rig};
+use super::{Answer, Calls as _, Rig};
 
 /// Every system call of an RPC that changes something on disk or in the mount table, or waits for it to be durable. (A
 /// file that is created is written next, so between the two is before `write`.) The last one, a `write` as well, has the
@@ -33,6 +34,8 @@ impl Rig {
     /// From the next RPC on, `calls` are watched, and a fault happens, said as strace's `inject` takes it: to which of the
     /// calls, what, when. None when it is empty.
     pub fn inject(&mut self, calls: &str, fault: &str) -> Injection {
+        // A thread that had no call for ten seconds ends, and the next call would be run by one that nobody watches.
+        self.probe(ProbeRequest {}).ok();
         let driver = self.driver.as_ref().expect("the driver runs").id();
         let threads = rpc_threads(driver);
         let output = self.scratch().join("strace.out");
