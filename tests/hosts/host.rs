@@ -68,10 +68,18 @@ impl Host {
         let (directory, share) = (top.join(spec.name), top.join("share"));
         fs::create_dir_all(&directory)?;
         fs::create_dir_all(share.join(spec.name))?;
-        for (number, size) in spec.disks.iter().enumerate() {
-            File::create(directory.join(format!("disk{number}")))?.set_len(size << 20)?;
-        }
-        Ok(Self { spec, directory, share, switch: switch.clone(), machine: Mutex::default() })
+        let host = Self { spec, directory, share, switch: switch.clone(), machine: Mutex::default() };
+        host.blank_disks()?;
+        Ok(host)
+    }
+
+    /// Puts blank disks in the place of its own, while it does not run.
+    pub fn blank_disks(&self) -> io::Result<()> {
+        let disks = self.spec.disks.iter().enumerate();
+        let mut blank = disks.map(|(number, size)| {
+            File::create(self.directory.join(format!("disk{number}")))?.set_len(size << 20)
+        });
+        blank.try_for_each(|made| made)
     }
 
     /// Its name.

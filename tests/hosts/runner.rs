@@ -132,9 +132,10 @@ fn run_group(group: &Group, filters: &[String], count: &Mutex<Count>) {
         };
         count.lock().unwrap().failed += 1;
         println!("{}\n{why}\n{}", line("FAILED"), fleet.as_ref().map(Fleet::logs).unwrap_or_default());
-        // Nor does whatever it left on its hosts, but for what is on their disks.
-        if let Ok(fleet) = &fleet {
-            fleet.hosts().iter().for_each(|host| host.crash());
+        // Nor does whatever it left on its hosts.
+        for host in fleet.iter().flat_map(Fleet::hosts) {
+            host.crash();
+            host.blank_disks().unwrap();
         }
     }
 }
