@@ -33,7 +33,7 @@ use crate::id::{Incarnation, RecordName};
 use crate::sys::fs::Dir;
 use crate::sys::order::keeps_order;
 use crate::sys::random;
-use crate::volume::Volume;
+use crate::volume::{State, Volume};
 use record::{content, generations, highest, misplaced, parse, shown};
 
 /// A root's own directories, open.
@@ -108,6 +108,11 @@ impl Own {
 }
 
 impl Found {
+    /// Where the record lies, beneath the directory of all.
+    fn place(&self) -> String {
+        format!("{}/{}", self.name, self.volume.incarnation)
+    }
+
     /// Waits until the newest generation's name is on disk.
     pub fn settle(&self) -> Result<()> {
         self.dir.sync()
@@ -210,6 +215,21 @@ impl Store {
         }
     }
 
+    /// Whether a record is still as it was found, which takes less than to load it again.
+    ///
+    /// Listed first, looked up then: what is in its place has not been purged before, so that the listing was whole. And a
+    /// generation is never written again.
+    pub fn is_unchanged(&self, found: &Found) -> Result<bool> {
+        if highest(&found.dir)? != Some(found.generation) {
+            return Ok(false);
+        }
+        match self.volumes().reach(found.place()) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(misplaced(error, self.volumes(), &found.place())),
+        }
+    }
+
     /// Gives `volume` its first generation, under a name that is free.
     ///
     /// # Errors
@@ -217,11 +237,13 @@ impl Store {
     pub fn born(&self, guard: &Guard<'_>, name: &RecordName, volume: Volume) -> Result<Found> {
         self.check(guard, name);
         let prepared = format!("{name}.{}.record", volume.incarnation);
-        let born = self.prepare(&prepared, &volume).and_then(|new| {
+        let born = self.prepare(&prepared, &volume).and_then(|dir| {
             let volumes = self.volumes();
             guard.call().still_wanted(guard.key())?;
-            new.rename(&prepared, volumes, name.as_str())?;
-            volumes.dir(format!("{name}/{}", volume.incarnation))
+            self.new_dir().rename(&prepared, volumes, name.as_str())?;
+            // It has moved with the directory that it lies in, and needs no look-up.
+            let path = volumes.path_of(name.as_str()).join(volume.incarnation.as_str());
+            Ok(dir.now_at(path))
         });
         match born {
             Ok(dir) => Ok(Found { volume, name: name.clone(), generation: 1, dir }),
@@ -234,16 +256,16 @@ impl Store {
     }
 
     /// Writes a first generation out of sight, whole and on disk.
-    fn prepare(&self, entry: &str, volume: &Volume) -> Result<&Dir> {
+    fn prepare(&self, entry: &str, volume: &Volume) -> Result<Dir> {
         let new = self.new_dir();
         new.mkdir(entry)?;
         let outer = new.dir(entry)?;
         outer.mkdir(volume.incarnation.as_str())?;
         let dir = outer.dir(volume.incarnation.as_str())?;
-        dir.create("1.json", &content(volume)?, true)?;
+        dir.create_at_random("1.json", &content(volume)?, true)?;
         // Also the name of the tree in `new`, which was made before.
         self.sync_unless_ordered(&[&dir, &outer, new])?;
-        Ok(new)
+        Ok(dir)
     }
 
     /// Makes `next` the generation after `found`.
@@ -257,7 +279,7 @@ impl Store {
         let file = format!("{generation}.json");
         let (new, temporary) = (self.new_dir(), format!("{}.{nonce}.json", found.name));
         guard.call().still_wanted(guard.key())?;
-        new.create(&temporary, &content(&next)?, true)?;
+        new.create_at_random(&temporary, &content(&next)?, true)?;
         // Asked again, for a disk may take its time, and the caller may have got the opposite elsewhere meanwhile.
         let wanted = guard.call().still_wanted(guard.key());
         let linked = wanted.and_then(|()| new.link(&temporary, &found.dir, &file));
@@ -280,7 +302,7 @@ impl Store {
         }
         // Won only if nobody is ahead, and if the name still leads here: a directory that was buried meanwhile
         // takes links as well.
-        let here = self.volumes().dir(format!("{}/{}", found.name, found.volume.incarnation));
+        let here = self.volumes().reach(found.place());
         let there = match generations(&found.dir) {
             Err(error) if error.is_gone() => Vec::new(),
             answer => answer?,
@@ -288,10 +310,12 @@ impl Store {
         if there.iter().max() != Some(&generation) || here.is_err() {
             return Err(self.beaten(&found.name, "another call got ahead"));
         }
-        let older =
-            there.into_iter().filter(|older| *older < generation).map(|older| format!("{older}.json"));
-        let record = format!("volumes/{}/{}", found.name, next.incarnation);
-        self.remove(&found.dir, record, older.collect())?;
+        // Those of a volume that is being deleted go with it.
+        if next.state == State::Live {
+            let older = there.into_iter().filter(|older| *older < generation);
+            let older = older.map(|older| format!("{older}.json")).collect();
+            self.remove(&found.dir, format!("volumes/{}", found.place()), older)?;
+        }
         self.sync_unless_ordered(&[&found.dir])?;
         Ok(Found { volume: next, generation, ..found })
     }

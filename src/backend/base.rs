@@ -50,12 +50,12 @@ pub(super) struct Base {
 impl Base {
     /// Mounts a root's share, and makes sure that it is that root; one that was `known` before is not laid out anew.
     pub(super) fn mount(spec: &Spec, known: bool) -> Result<Self> {
-        let (mount, version) = mount(spec, &spec.share)?;
+        let (mount, version) = mount(spec, &spec.share, &[])?;
         let dir = mount.dir(PathBuf::from(spec.share.to_string()))?;
         let (parent, mounts) = match &spec.records {
             None => (dir.duplicate()?, vec![mount]),
             Some(records) => {
-                let (other, _) = self::mount(spec, records)?;
+                let (other, _) = self::mount(spec, records, &[])?;
                 (other.dir(PathBuf::from(records.to_string()))?, vec![mount, other])
             }
         };
@@ -84,9 +84,10 @@ impl Base {
             return own.duplicate();
         }
         let share = spec.records.as_ref().unwrap_or(&spec.share);
-        let alone = ["nosharecache".to_string(), format!("vers={}", self.version)];
-        let options = mount_options::merge(&spec.options, &alone);
-        let (mount, _) = mount(&Spec { options, ..spec.clone() }, share)?;
+        // Names may come from a cache here: of directories that lead to what is removed, each of which has a name of its own
+        // for each incarnation. A name that is missing there may not, for then nothing would be removed.
+        let alone = ["nosharecache", "lookupcache=positive", &format!("vers={}", self.version)];
+        let (mount, _) = mount(spec, share, &alone)?;
         let own = mount.dir(PathBuf::from(share.to_string()))?.dir(OWN_DIRECTORY)?;
         *removals = Some(own.duplicate()?);
         Ok(own)
@@ -98,8 +99,8 @@ impl Base {
     }
 }
 
-fn mount(spec: &Spec, share: &Share) -> Result<(Detached, String)> {
-    let own: Vec<String> = OWN_OPTIONS.map(String::from).into();
+fn mount(spec: &Spec, share: &Share, more: &[&str]) -> Result<(Detached, String)> {
+    let own: Vec<String> = OWN_OPTIONS.iter().chain(more).map(ToString::to_string).collect();
     let options = mount_options::merge(&spec.options, &own);
     let source = nfs::Source { server: &share.server, path: &share.path };
     nfs::mount_any_version(&source, &options, Attributes::safe(), PATIENCE)

@@ -69,7 +69,16 @@ impl OpenRoot {
 
     /// Gives up a tree whose record was not won; it is purged from the trash.
     pub fn give_up(&self, name: &RecordName, volume: &Volume) -> Result<()> {
-        self.store.discard(&Self::new_name(name, volume))
+        self.store.discard(&Self::new_name(name, volume)).map(drop)
+    }
+
+    /// Puts the tree of a live record that was found into its place, unless it is there, as it mostly is.
+    pub fn place_found(&self, name: &RecordName, volume: &Volume) -> Result<Placement> {
+        match self.data(volume) {
+            Ok(_) => Ok(Placement::Done),
+            Err(error) if error.is_gone() => self.place(name, volume),
+            Err(error) => Err(error),
+        }
     }
 
     /// Renames the tree of a live record into its place, unless it is there.
@@ -95,13 +104,23 @@ impl OpenRoot {
         }
     }
 
-    /// Takes a volume whose deletion is won out of its place, as its `onDelete` says.
+    /// Takes a volume whose deletion is won away, as its `onDelete` says: out of its place, or from where it was built.
+    ///
+    /// It is one tree, which only ever moves from the latter to the former. So where it is in its place nothing else is left;
+    /// and where it was in neither, somebody placed it between the two looks, and the third finds it.
     pub fn remove(&self, name: &RecordName, volume: &Volume) -> Result<()> {
         assert!(!volume.adopted, "existing data is never touched");
-        self.store.discard(&Self::new_name(name, volume))?;
+        if self.take_away(volume)? || self.store.discard(&Self::new_name(name, volume))? {
+            return Ok(());
+        }
+        self.take_away(volume).map(drop)
+    }
+
+    /// Takes a volume out of its place; false where it is not there.
+    fn take_away(&self, volume: &Volume) -> Result<bool> {
         let (parent, last) = match self.parent(&volume.path) {
             Ok(found) => found,
-            Err(error) if error.is_gone() => return Ok(()),
+            Err(error) if error.is_gone() => return Ok(false),
             Err(error) => return Err(error),
         };
         let (data, incarnation) = (format!("{last}.{}", volume.incarnation), &volume.incarnation);
@@ -118,9 +137,13 @@ impl OpenRoot {
             }
         };
         match moved {
-            Err(error) if !error.is_gone() => Err(error),
+            Err(error) if error.is_gone() => {
+                self.store.sync_unless_ordered(&[&parent])?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
             // The record is buried after this: data must not come back to its place without one.
-            _ => self.store.sync_unless_ordered(&[&parent]),
+            Ok(()) => self.store.sync_unless_ordered(&[&parent]).map(|()| true),
         }
     }
 
@@ -157,7 +180,7 @@ impl OpenRoot {
 
     /// The data of a volume.
     pub fn data(&self, volume: &Volume) -> Result<Dir> {
-        self.dir.dir(volume.data_path())
+        self.dir.reach(volume.data_path())
     }
 
     /// Existing data that is published as it is.
@@ -191,7 +214,8 @@ impl OpenRoot {
     /// The directory that a path's last component lies in, and that component.
     fn parent<'a>(&self, path: &'a str) -> Result<(Dir, &'a str)> {
         match path.rsplit_once('/') {
-            None => Ok((self.dir.dir(".")?, path)),
+            // Another descriptor and not `.` opened anew, which a server would be asked about.
+            None => Ok((self.dir.duplicate()?, path)),
             Some((above, last)) => Ok((self.dir.dir(above)?, last)),
         }
     }
@@ -199,7 +223,7 @@ impl OpenRoot {
     /// Makes the directories above a path, where they are missing. Those that exist are left as they are.
     fn make_parent(&self, path: &str) -> Result<()> {
         let Some((above, _)) = path.rsplit_once('/') else { return Ok(()) };
-        let mut dir = self.dir.dir(".")?;
+        let mut dir = self.dir.duplicate()?;
         for part in above.split('/') {
             dir.mkdir_if_missing(part)?;
             self.store.sync_unless_ordered(&[&dir])?;

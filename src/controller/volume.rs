@@ -44,12 +44,16 @@ pub(super) fn create(
     let guard = driver.guards.acquire(call, id.key())?;
     elsewhere(driver, root, &name, &wanted)?;
     for _ in 0..3 {
-        let found = match open.store.load(&name)? {
-            None => begin(&open, &guard, &name, &wanted).map_err(|error| match error.errno() {
-                // A root that can't be written to: another node's may be.
-                Some(nix::errno::Errno::EROFS) => Error::NoSpace { what: what(), why: error.to_string() },
-                _ => error,
-            })?,
+        let (found, placement) = match open.store.load(&name)? {
+            None => {
+                let born = begin(&open, &guard, &name, &wanted).map_err(|error| match error.errno() {
+                    // A root that can't be written to: another node's may be.
+                    Some(nix::errno::Errno::EROFS) => Error::NoSpace { what: what(), why: error.to_string() },
+                    _ => error,
+                })?;
+                let placement = open.place(&name, &born.volume)?;
+                (born, placement)
+            }
             Some(found) if found.volume.state == State::Deleting => {
                 finish_deletion(driver, &open, &guard, &name, &found)?;
                 continue;
@@ -58,10 +62,13 @@ pub(super) fn create(
                 Some(differs) => {
                     return Err(Error::AlreadyExists { what: format!("volume {}", wanted.name), differs });
                 }
-                None => found,
+                None => {
+                    let placement = open.place_found(&name, &found.volume)?;
+                    (found, placement)
+                }
             },
         };
-        if open.place(&name, &found.volume)? == Placement::Done {
+        if placement == Placement::Done {
             open.store.settle()?;
             let volume = messages::volume(driver, &id, Some(&found.volume));
             return Ok(csi::CreateVolumeResponse { volume: Some(volume) });
@@ -80,7 +87,8 @@ pub(super) fn create(
 
 /// Builds the tree, then its record; the record is what counts.
 fn begin(open: &OpenRoot, guard: &Guard<'_>, name: &RecordName, wanted: &Wanted) -> Result<Found> {
-    let free = open.dir.free_bytes()?;
+    let asks_for_room = wanted.required_bytes > 0 || wanted.limit_bytes > 0;
+    let free = if asks_for_room { open.dir.free_bytes()? } else { i64::MAX };
     if wanted.required_bytes > free {
         return Err(Error::NoSpace {
             what: format!("create volume {}", wanted.name),

@@ -101,7 +101,9 @@ impl Attempt<'_> {
     /// Why the mount has to go, if it has to.
     fn lost(&self, source: &Source, wanted: &Publication) -> Result<Option<String>> {
         let Self { driver, open, id, key, .. } = self;
-        if source.incarnation.is_some() {
+        // What is as it was needs no second judgement.
+        let is_unchanged = source.found.as_ref().map_or(Ok(true), |found| open.store.is_unchanged(found))?;
+        if !is_unchanged {
             let live = open.store.load(&id.handle.record())?.map(|found| found.volume);
             let same = |volume: &Volume| {
                 volume.state == State::Live

@@ -5,6 +5,7 @@ use crate::backend::{OpenRoot, Placement};
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::id::{Handle, VolumeId};
+use crate::store::Found;
 use crate::sys::fs::Dir;
 use crate::volume::{Admitted, State, Volume};
 
@@ -12,7 +13,9 @@ use crate::volume::{Admitted, State, Volume};
 pub(super) struct Source {
     /// Where the data lies beneath the root.
     pub(super) path: String,
-    /// Which creation of the record; nothing where there is none.
+    /// The record as it was found; nothing where there is none.
+    pub(super) found: Option<Found>,
+    /// Which creation of the record.
     pub(super) incarnation: Option<String>,
     /// Its directory, open.
     pub(super) data: Dir,
@@ -25,15 +28,16 @@ pub(super) fn source(driver: &Driver, open: &OpenRoot, id: &VolumeId, mode: Mode
     let missing = || driver.no_such_volume(&id.to_string());
     if let (Handle::Adopted { path, .. }, false) = (&id.handle, open.is_shared()) {
         let data = open.adopted(path)?;
-        return Ok(Source { data, path: path.clone(), incarnation: None, read_only: false });
+        return Ok(Source { data, path: path.clone(), found: None, incarnation: None, read_only: false });
     }
     let name = id.handle.record();
     let found = open.store.load(&name)?.filter(|found| found.volume.state == State::Live);
-    let volume = match (found, &id.handle) {
-        (Some(found), _) => found.volume,
+    let found = match (found, &id.handle) {
+        (Some(found), _) => found,
         (None, Handle::Made(_)) => return Err(missing()),
         (None, Handle::Adopted { .. }) => return Err(not_admitted(driver, id, Vec::new())),
     };
+    let volume = &found.volume;
     if !volume.allows(mode) {
         let modes: Vec<_> = volume.modes.iter().map(Mode::to_string).collect();
         return Err(Error::Refused {
@@ -41,20 +45,20 @@ pub(super) fn source(driver: &Driver, open: &OpenRoot, id: &VolumeId, mode: Mode
             why: format!("it was created as {}, and a publication can't be wider", modes.join(", ")),
         });
     }
-    let read_only = admission(driver, open, id, &volume, mode)?;
+    let read_only = admission(driver, open, id, volume, mode)?;
     let data = match &id.handle {
         Handle::Adopted { path, .. } => open.adopted(path)?,
-        Handle::Made(_) => match open.data(&volume) {
+        Handle::Made(_) => match open.data(volume) {
             // It is in its place but for a creation that was cut short.
-            Err(error) if error.is_gone() && open.place(&name, &volume)? == Placement::Nowhere => {
+            Err(error) if error.is_gone() && open.place(&name, volume)? == Placement::Nowhere => {
                 return Err(missing());
             }
-            Err(error) if error.is_gone() => open.data(&volume)?,
+            Err(error) if error.is_gone() => open.data(volume)?,
             answer => answer?,
         },
     };
     let incarnation = Some(volume.incarnation.as_str().to_string());
-    Ok(Source { data, path: volume.data_path(), incarnation, read_only })
+    Ok(Source { data, path: volume.data_path(), incarnation, read_only, found: Some(found) })
 }
 
 /// Whether this node may only read a volume.

@@ -20,7 +20,7 @@ impl Store {
                 prepared.push(entry.to_string());
             }
         })?;
-        prepared.iter().try_for_each(|entry| self.discard(entry))
+        prepared.iter().try_for_each(|entry| self.discard(entry).map(drop))
     }
 
     /// Ends a record whose deletion is won and done: to the trash, then its name.
@@ -53,12 +53,13 @@ impl Store {
         Ok(())
     }
 
-    /// Moves something from `new` to the trash; fine when it is gone.
-    pub fn discard(&self, entry: &str) -> Result<()> {
+    /// Moves something from `new` to the trash; false when it is not there.
+    pub fn discard(&self, entry: &str) -> Result<bool> {
         let to = format!("{entry}.{:016x}", random()?);
         match self.new_dir().rename(entry, self.trash(), to) {
-            Err(error) if !error.is_gone() => Err(error),
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

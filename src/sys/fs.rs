@@ -97,6 +97,22 @@ impl Dir {
         }
     }
 
+    /// Finds a directory as [`Dir::dir`] does and opens it no further (O_PATH): enough to name it, to mount it, to ask for its
+    /// space, and one round trip less where a server has to be asked who may read it.
+    pub fn reach(&self, path: impl AsRef<OsStr>) -> Result<Self> {
+        let path = path.as_ref();
+        let joined = self.path.join(path);
+        match self.openat2(path, OFlag::O_DIRECTORY | OFlag::O_PATH) {
+            Ok(fd) => Ok(Self { fd, path: joined }),
+            Err(errno) => Err(Error::io(format!("open directory {}", joined.display()), errno)),
+        }
+    }
+
+    /// The same directory, after it was renamed.
+    pub fn now_at(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
     /// A second descriptor of this directory, with the same place in its listing: for everything but a scan.
     pub fn duplicate(&self) -> Result<Self> {
         let fd = self.fd.try_clone();
@@ -189,7 +205,18 @@ impl Dir {
     /// Creates a file that must not exist yet. With `sync` its content is on disk when this returns; its name
     /// is not: see [`Dir::sync`].
     pub fn create(&self, name: &str, content: &[u8], sync: bool) -> Result<()> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        self.write_whole(name, content, sync, OFlag::O_EXCL)
+    }
+
+    /// The same under a name with so many random bits that nobody else can have it. What exists would be written over: that
+    /// is not asked, since of NFSv4 an exclusive creation takes one round trip more (RFC 8881, section 18.16.3: the mode is
+    /// set after it).
+    pub fn create_at_random(&self, name: &str, content: &[u8], sync: bool) -> Result<()> {
+        self.write_whole(name, content, sync, OFlag::O_TRUNC)
+    }
+
+    fn write_whole(&self, name: &str, content: &[u8], sync: bool, how: OFlag) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | how;
         let fd = self.openat2(OsStr::new(name), flags).map_err(|e| self.failed("create", name)(e))?;
         let mut file = File::from(fd);
         let written = file.write_all(content).and_then(|()| if sync { file.sync_data() } else { Ok(()) });

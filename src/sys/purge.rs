@@ -40,22 +40,26 @@ impl Frame {
         Self { dir, name, pending: Vec::new(), again: false }
     }
 
-    /// The next name, from the next chunk, or from the beginning after a pass that removed something.
+    /// The next name, from the next chunk, or from the beginning where another pass was asked for.
     fn next(&mut self) -> Result<Option<(OsString, Kind)>> {
         loop {
             if let Some(entry) = self.pending.pop() {
                 return Ok(Some(entry));
             }
             let Self { dir, pending, .. } = self;
-            if dir.chunk(|bytes, kind| pending.push((name(bytes).to_os_string(), kind)))? {
-                continue;
-            }
-            if !self.again {
+            if !dir.chunk(|bytes, kind| pending.push((name(bytes).to_os_string(), kind)))? {
                 return Ok(None);
             }
-            self.again = false;
+        }
+    }
+
+    /// Begins another pass, if this one removed anything.
+    fn begin_again(&mut self) -> Result<bool> {
+        let again = std::mem::take(&mut self.again);
+        if again {
             self.dir.rewind()?;
         }
+        Ok(again)
     }
 }
 
@@ -84,22 +88,29 @@ pub fn purge(trash: &Dir, mut progress: impl FnMut(&OsStr, u64)) -> Result<Purge
         let (entry, kind) = match frame.next() {
             Ok(Some(found)) => found,
             Err(error) if depth == 1 => return Err(error),
+            Ok(None) if depth == 1 && frame.begin_again()? => continue,
             ended => {
                 match ended {
                     // It can't be read; or another purge was faster.
                     Err(error) if !error.is_gone() => purged.keep(error.to_string()),
                     _ => {}
                 }
-                let Some(done) = stack.pop() else { return Ok(purged) };
+                let Some(mut done) = stack.pop() else { return Ok(purged) };
                 let Some(above) = stack.last_mut() else { return Ok(purged) };
+                // Mostly it is empty after one pass, and need not be read once more to know it.
                 match above.dir.rmdir(&done.name) {
                     Ok(()) => {
                         purged.removed += 1;
                         // What comes into the trash meanwhile waits, or this would never end.
                         above.again |= depth > 2;
                     }
-                    // Not empty: the reason lies deeper and was kept there.
-                    Err(error) if error.is_gone() || error.errno() == Some(Errno::ENOTEMPTY) => {}
+                    Err(error) if error.is_gone() => {}
+                    Err(error) if matches!(error.errno(), Some(Errno::ENOTEMPTY | Errno::EEXIST)) => {
+                        // What this pass missed; otherwise the reason lies deeper and was kept there.
+                        if matches!(done.begin_again(), Ok(true)) {
+                            stack.push(done);
+                        }
+                    }
                     Err(error) => purged.keep(error.to_string()),
                 }
                 continue;

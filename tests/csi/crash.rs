@@ -82,7 +82,7 @@ fn created_with_a_file(rig: &mut Rig, scene: &Scene) {
 
 fn deletion_at_every_step(on_delete: &str, next: &[Next]) {
     let request = |name: &str| create(name).parameter("onDelete", on_delete);
-    at_every_step(11, next, request, created_with_a_file, |rig, scene| rig.delete(&scene.id));
+    at_every_step(9, next, request, created_with_a_file, |rig, scene| rig.delete(&scene.id));
 }
 
 #[test]
