@@ -13,8 +13,12 @@ use crate::host::{Host, Process};
 /// Where every driver is called.
 pub const SOCKET: &str = "/run/berth/csi.sock";
 
-/// How long a driver may take to start, and to end.
+/// How long a driver may take to start.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long it may take to end, even killed: with it goes its own mount of a share, and while a server of version 4 is dead the
+/// kernel was seen to take 40 s over the last of them.
+const END: Duration = Duration::from_secs(90);
 
 /// A driver on a host. Dropping it leaves it running: its host ends it.
 pub struct Driver {
@@ -75,8 +79,8 @@ impl Driver {
     #[track_caller]
     fn end(&self, signal: Signal) -> i32 {
         self.process.signal(signal);
-        let end = self.process.ended_within(LIMIT);
-        end.unwrap_or_else(|| panic!("{}: berth still runs {LIMIT:?} after {signal}", self.host().name()))
+        let end = self.process.ended_within(END);
+        end.unwrap_or_else(|| panic!("{}: berth still runs {END:?} after {signal}", self.host().name()))
     }
 
     /// A new process with the same flags, where the one before has ended or its host was booted again.

@@ -9,7 +9,7 @@ use crate::fleet::Fleet;
 use crate::host::Spec;
 
 /// Groups that run at the same time: mostly they wait.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 
 /// What the threads are called that run groups.
 const GROUP_THREAD: &str = "group";

@@ -15,17 +15,18 @@ mod shares;
 use crate::host::{Host, Spec};
 use crate::runner::Group;
 
+/// The long ones first, so that none is alone at the end.
 pub const GROUPS: &[Group] = &[
+    dead_server::GROUP,
+    controllers::GROUP,
     harness::GROUP,
     server::GROUP,
     local::GROUP,
     nfs::GROUP,
-    modes::GROUP,
-    nodes::GROUP,
     shares::GROUP,
+    nodes::GROUP,
+    modes::GROUP,
     existing::GROUP,
-    dead_server::GROUP,
-    controllers::GROUP,
     conformance::GROUP,
 ];
 
