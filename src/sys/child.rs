@@ -3,12 +3,12 @@
 //! A call that asks an NFS server may hang for as long as the server is silent. Nearly every such wait ends with
 //! SIGKILL, and only a process can be killed, so the call is made by a child that does nothing else.
 //!
-//! The child has a copy of the memory and *shares* the table of descriptors (CLONE_FILES). With a table of its own it
-//! would keep every lock and connection of the driver open for as long as it hangs, and its end would close, and so
-//! write back, files of servers that have nothing to do with it: such a child was seen to hang at its mere exit, SIGKILL or
-//! not. Sharing also means that the call takes and leaves descriptors as if the caller had made it.
+//! The child closes its copies of the driver's descriptors, but for the one that the call needs: else the driver's
+//! socket and its locks would live on for as long as the call hangs, and a new driver that is started in its place would
+//! find them taken. What is open for writing alone it leaves open: to close such a file of a server that does not
+//! answer is to wait for it. (Berth writes nothing there but records, which such a wait holds up for seconds.)
 
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -43,17 +43,25 @@ static LEFT: AtomicUsize = AtomicUsize::new(0);
 /// Makes one system call in a child, and kills that after `patience`.
 ///
 /// `call` runs between fork and exit in a process of many threads: it makes one raw system call on memory that is
-/// ready, and neither allocates nor takes a lock. What it writes to memory is lost, but to [`Shared`].
+/// ready, and neither allocates nor takes a lock. What it writes to memory is lost, but to [`Shared`]. Of descriptors it
+/// has the one that it `needs`.
 ///
 /// # Errors
 /// ABORTED when too many earlier calls hang in spite of SIGKILL.
-pub(super) fn call(what: &str, patience: Duration, call: impl FnOnce() -> libc::c_long) -> Result<Outcome> {
+pub(super) fn call(
+    what: &str,
+    patience: Duration,
+    needs: Option<BorrowedFd<'_>>,
+    call: impl FnOnce() -> libc::c_long,
+) -> Result<Outcome> {
     if LEFT.load(Ordering::Relaxed) >= MAX_LEFT {
         let why = format!("{MAX_LEFT} earlier calls hang in the kernel; the same call may be repeated");
         return Err(Error::Silent { what: what.into(), why });
     }
     let answer = Shared::new(AtomicI64::new(NONE))?;
+    let needs = needs.map(|fd| fd.as_raw_fd());
     let child = Child::start(what, || {
+        close_all_but(needs);
         let answered = if call() < 0 { i64::from(Errno::last_raw()) } else { 0 };
         answer.get().store(answered, Ordering::Release);
     })?;
@@ -131,7 +139,7 @@ impl Child {
         // struct clone_args (clone(2)): flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
         // No exit signal: nobody but us waits for it, and an ignored SIGCHLD can't take its end away.
         let mut arguments = [0_u64; 8];
-        arguments[0] = (libc::CLONE_PIDFD | libc::CLONE_FILES).unsigned_abs().into();
+        arguments[0] = libc::CLONE_PIDFD.unsigned_abs().into();
         arguments[1] = (&raw mut pidfd).expose_provenance() as u64;
         // The child must run none of our signal handlers; what is blocked stays so in it, but for SIGKILL.
         let before = block_signals();
@@ -212,6 +220,28 @@ impl Child {
     }
 }
 
+/// Closes the child's copies of descriptors; see the module's description for which stay. They are numbered from below
+/// without large gaps, so a long gap is the end.
+fn close_all_but(needed: Option<RawFd>) {
+    const GAP: RawFd = 256;
+    let (mut fd, mut last) = (0, 0);
+    while fd < last + GAP {
+        // SAFETY: the calls touch no memory, and the child uses no descriptor but the one that it needs.
+        unsafe {
+            let flags = libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFL);
+            if flags >= 0 {
+                last = fd;
+                let only_written =
+                    flags & libc::c_long::from(libc::O_ACCMODE) == libc::c_long::from(libc::O_WRONLY);
+                if Some(fd) != needed && !only_written {
+                    libc::syscall(libc::SYS_close, fd);
+                }
+            }
+        }
+        fd += 1;
+    }
+}
+
 /// Ends a child whose work panics: it must not unwind into what its parent was doing.
 struct Exit;
 
@@ -268,40 +298,40 @@ mod tests {
 
     #[test]
     fn a_call_tells_how_it_ended() {
-        assert_eq!(call("do nothing", LONG, || 0).unwrap(), Outcome::Done);
-        assert_eq!(call("close nothing", LONG, || close(-1)).unwrap(), Outcome::Failed(Errno::EBADF));
+        assert_eq!(call("do nothing", LONG, None, || 0).unwrap(), Outcome::Done);
+        assert_eq!(call("close nothing", LONG, None, || close(-1)).unwrap(), Outcome::Failed(Errno::EBADF));
     }
 
     #[test]
     fn a_call_that_hangs_is_ended_in_time() {
         let (never, _open) = nix::unistd::pipe().unwrap();
         let begun = Instant::now();
-        let outcome = call("read", Duration::from_millis(50), || read_byte(&never)).unwrap();
+        let outcome =
+            call("read", Duration::from_millis(50), Some(never.as_fd()), || read_byte(&never)).unwrap();
         assert_eq!(outcome, Outcome::Silent);
         assert!(begun.elapsed() >= Duration::from_millis(50) && begun.elapsed() < LONG);
     }
 
     #[test]
-    fn descriptors_are_shared_and_not_kept() {
-        let (_reader, writer) = nix::unistd::pipe().unwrap();
-        let number = writer.as_raw_fd();
-        std::mem::forget(writer);
-        assert_eq!(call("close", LONG, || close(number)).unwrap(), Outcome::Done);
-        // While a child hangs, what its parent closes is closed: the other end of the pipe sees it.
+    fn a_child_has_the_descriptor_that_it_needs_and_holds_no_other_open() {
         let (never, open) = nix::unistd::pipe().unwrap();
-        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let number = never.as_raw_fd();
+        assert_eq!(call("close", LONG, Some(never.as_fd()), || close(number)).unwrap(), Outcome::Done);
+        assert_eq!(call("close", LONG, None, || close(number)).unwrap(), Outcome::Failed(Errno::EBADF));
+        // While a child hangs, what its parent closes is closed: who is at the other end sees it.
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let hangs = scope.spawn(|| {
                 tell.send(nix::unistd::gettid()).unwrap();
-                call("read", LONG, || read_byte(&never)).unwrap()
+                call("read", LONG, Some(never.as_fd()), || read_byte(&never)).unwrap()
             });
             let children = format!("/proc/self/task/{}/children", told.recv().unwrap());
             while std::fs::read_to_string(&children).unwrap().is_empty() {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            drop(writer);
-            assert_eq!(read_byte(&reader), 0);
+            drop(ours);
+            assert_eq!(std::io::Read::read(&mut &theirs, &mut [0]).unwrap(), 0);
             nix::unistd::write(open.as_fd(), b"x").unwrap();
             assert_eq!(hangs.join().unwrap(), Outcome::Done);
         });
@@ -312,8 +342,9 @@ mod tests {
         let (never, _open) = nix::unistd::pipe().unwrap();
         std::thread::spawn(move || {
             for _ in 0..50 {
-                assert_eq!(call("do nothing", LONG, || 0).unwrap(), Outcome::Done);
-                let hangs = call("read", Duration::from_millis(1), || read_byte(&never)).unwrap();
+                assert_eq!(call("do nothing", LONG, None, || 0).unwrap(), Outcome::Done);
+                let hangs = call("read", Duration::from_millis(1), Some(never.as_fd()), || read_byte(&never))
+                    .unwrap();
                 assert_eq!(hangs, Outcome::Silent);
             }
             let children = format!("/proc/self/task/{}/children", nix::unistd::gettid());
@@ -334,7 +365,7 @@ mod tests {
     fn a_panic_in_the_child_ends_it_and_goes_no_further() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         let outcome = std::panic::catch_unwind(|| {
-            call("panic", LONG, || std::panic::resume_unwind(Box::new("nothing is printed for this")))
+            call("panic", LONG, None, || std::panic::resume_unwind(Box::new("nothing is printed for this")))
                 .unwrap()
         });
         let Ok(outcome) = outcome else {

@@ -12,7 +12,7 @@ mod unmount;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -168,8 +168,8 @@ impl Context {
     fn connect(&self, what: &str, patience: Duration) -> Result<(), Failure> {
         let (fd, command, none) =
             (self.0.as_raw_fd(), libc::FSCONFIG_CMD_CREATE, std::ptr::null::<libc::c_char>());
-        // SAFETY: the descriptor is open, and shared with the child; nothing else is passed.
-        let outcome = child::call(what, patience, || unsafe {
+        // SAFETY: the descriptor is open, and the context behind it is the same in the child; nothing else is passed.
+        let outcome = child::call(what, patience, Some(self.0.as_fd()), || unsafe {
             libc::syscall(libc::SYS_fsconfig, fd, command, none, none, 0)
         })?;
         match outcome {

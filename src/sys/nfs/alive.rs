@@ -17,6 +17,8 @@ pub fn answers(dir: &Dir, patience: Duration) -> bool {
     let at = found.as_mut_ptr();
     let what = format!("ask whether the server of {} answers", dir.path().display());
     // SAFETY: the descriptor is open, and there is room for what is written, in the child's own memory.
-    let outcome = child::call(&what, patience, || unsafe { libc::syscall(libc::SYS_fstatfs, fd, at) });
+    let outcome = child::call(&what, patience, Some(dir.as_fd()), || unsafe {
+        libc::syscall(libc::SYS_fstatfs, fd, at)
+    });
     matches!(outcome, Ok(Outcome::Done))
 }

@@ -39,8 +39,9 @@ pub fn unmount(target: &Path, lazily: bool, patience: Duration) -> Result<Unmoun
     while !mounts.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
         // SAFETY: the path ends in a zero and lives over the call.
-        let outcome =
-            child::call(&what, left, || unsafe { libc::syscall(libc::SYS_umount2, path.as_ptr(), flags) })?;
+        let outcome = child::call(&what, left, None, || unsafe {
+            libc::syscall(libc::SYS_umount2, path.as_ptr(), flags)
+        })?;
         let before = mounts;
         mounts = at(target)?;
         if before.iter().any(|id| !mounts.contains(id)) {
