@@ -52,7 +52,8 @@ fn start(host: &Arc<Host>, command: &str) -> Process {
     loop {
         match host.call::<_, ProbeResponse>("Identity", "Probe", ProbeRequest {}) {
             Ok(_) => return process,
-            Err(status) if status.code() == Code::Unavailable => {}
+            // Codes that no driver answers: nobody is there yet, or not any more, which is said below.
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) => {}
             Err(status) => panic!("{}: Probe: {status}", host.name()),
         }
         if let Some(code) = process.ended_within(Duration::ZERO) {
