@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help demo check test bench hosts conformance needs lint rust go trials
+.PHONY: help demo check test bench bench-nfs hosts conformance needs lint rust go trials
 
 # Tests mount, and nobody else shall see it: as root each test thread makes a mount namespace of its own, for
 # everybody else the whole test program runs in one where it may mount.
@@ -16,7 +16,7 @@ endif
 export GOTOOLCHAIN := local
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Berth at work, in seconds: volumes, pods, access modes, a restart
 	cargo build --locked --bin berth --example demo
@@ -29,6 +29,10 @@ test: needs lint rust go conformance trials ## everything, after installing what
 bench: ## the load generator: a table, and its figures as JSON
 	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
 		cargo bench --locked --bench load --target $$(rustc -vV | sed -n 's/^host: //p')
+
+bench-nfs: ## the same for NFS, on a server and a node with kernels of their own
+	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
+		cargo test --release --locked --test hosts --target $$(rustc -vV | sed -n 's/^host: //p') -- --bench
 
 hosts: needs ## a prompt on three real hosts: an NFS server, two nodes, a network that can be cut
 	cargo test --locked --quiet --test hosts -- --shell

@@ -38,6 +38,14 @@ impl Share {
         driver
     }
 
+    /// The same with the log that a user has.
+    #[track_caller]
+    pub fn serve_quietly(&self, host: &Arc<Host>, options: &str) -> Driver {
+        let driver = host.berth_logging("info", host.name(), "nfs", &["--root", &self.root(options)]);
+        self.wait_for_node(host.name());
+        driver
+    }
+
     /// Waits until a node is registered.
     #[track_caller]
     pub fn wait_for_node(&self, node: &str) {

@@ -37,9 +37,21 @@ impl Host {
     /// The same for a host that says it is another node.
     #[track_caller]
     pub fn berth_as(self: &Arc<Self>, node: &str, kind: &str, arguments: &[&str]) -> Driver {
+        self.berth_logging("debug", node, kind, arguments)
+    }
+
+    /// The same with another level of the log than `debug`.
+    #[track_caller]
+    pub fn berth_logging(
+        self: &Arc<Self>,
+        level: &str,
+        node: &str,
+        kind: &str,
+        arguments: &[&str],
+    ) -> Driver {
         let arguments: String = arguments.iter().map(|argument| format!(" '{argument}'")).collect();
         let command = format!(
-            "/share/berth {kind} --node-id {node} --endpoint unix://{SOCKET} --log-level debug{arguments}"
+            "/share/berth {kind} --node-id {node} --endpoint unix://{SOCKET} --log-level {level}{arguments}"
         );
         Driver { process: start(self, &command), command }
     }

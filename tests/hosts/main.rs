@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod bench;
 mod cluster;
 mod driver;
 mod fleet;
@@ -17,6 +18,10 @@ mod ground;
 mod grpc;
 mod host;
 mod link;
+mod load;
+#[path = "../../benches/load/measure.rs"]
+mod measure;
+mod round_trips;
 mod runner;
 mod server;
 mod shell;
@@ -28,7 +33,7 @@ mod wire;
 use std::process::ExitCode;
 use std::time::Instant;
 
-const USAGE: &str = "cargo test --test hosts -- [--list | --shell] [PART OF A NAME]...";
+const USAGE: &str = "cargo test --test hosts -- [--list | --shell | --bench] [PART OF A NAME]...";
 
 fn main() -> ExitCode {
     let (flags, filters): (Vec<String>, Vec<String>) =
@@ -42,6 +47,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["--wait"] => ground::take().and_then(|()| trials::harness::wait()),
+        ["--load"] => load::run(&filters),
+        ["--bench"] => ground::take().and_then(|()| bench::run()),
         ["--shell"] => ground::take().and_then(|()| shell::serve()),
         [] => match ground::take() {
             Ok(()) => return verdict(groups, &filters),

@@ -9,6 +9,7 @@ mod local;
 mod modes;
 mod nfs;
 mod nodes;
+mod round_trips;
 mod server;
 mod shares;
 
@@ -28,6 +29,7 @@ pub const GROUPS: &[Group] = &[
     modes::GROUP,
     existing::GROUP,
     conformance::GROUP,
+    round_trips::GROUP,
 ];
 
 /// An NFS server with a disk of 600 MiB, 10.99.0.1; `/srv/nfs` of it is for exports.
