@@ -1,6 +1,6 @@
 //! A share of an NFS server as a root: every node reaches it, and each publication is a mount of its own.
 //!
-//! Berth keeps one mount for itself ([`super::base`]) and touches no pod's mount but to make and to remove it: whatever
+//! Berth keeps one mount for itself (`base`) and touches no pod's mount but to make and to remove it: whatever
 //! looks at one may hang for as long as its server is dead.
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! mount.nfs(8) looks up the server's name, tries versions of the protocol and adds options that the kernel wants; all
 //! of that is done here. The kernel is told everything (fsopen(2), fsconfig(2)), asks the server in a child
-//! ([`super::child`]), and hands over a mount that nobody sees yet (fsmount(2)).
+//! (`child`), and hands over a mount that nobody sees yet (fsmount(2)).
 
 mod address;
 mod alive;
