@@ -64,8 +64,8 @@ fn start(host: &Arc<Host>, command: &str) -> Process {
     loop {
         match host.call::<_, ProbeResponse>("Identity", "Probe", ProbeRequest {}) {
             Ok(_) => return process,
-            // Codes that no driver answers: nobody is there yet, or not any more, which is said below.
-            Err(status) if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) => {}
+            // Nobody listens yet. A connection that breaks is another thing: somebody was there who should not have been.
+            Err(status) if status.code() == Code::Unavailable => {}
             Err(status) => panic!("{}: Probe: {status}", host.name()),
         }
         if let Some(code) = process.ended_within(Duration::ZERO) {
