@@ -21,6 +21,18 @@
 /* Not on the stack: the kernel calls from stacks of its own, which are small. It has one processor, so one caller. */
 static char state[1 << 15];
 
+/* Once in many thousand calls the answer is "try again", when a host is stopped and goes on: its kernel would not. */
+static long call(long request, long pid, long address, void *data)
+{
+    long done = -1;
+    for (int tries = 0; tries < 1000; tries++) {
+        done = syscall(SYS_ptrace, request, pid, address, data);
+        if (done == 0 || errno != EAGAIN)
+            break;
+    }
+    return done;
+}
+
 long ptrace(enum __ptrace_request request, ...)
 {
     va_list rest;
@@ -39,7 +51,7 @@ long ptrace(enum __ptrace_request request, ...)
         errno = 0;
         return found;
     }
-    long done = syscall(SYS_ptrace, request, pid, address, data);
+    long done = call(request, pid, address, data);
     if (done == 0 || errno != EFAULT || request != PTRACE_SETREGSET || address != NT_X86_XSTATE)
         return done;
 
@@ -55,5 +67,5 @@ long ptrace(enum __ptrace_request request, ...)
     memcpy(&parts, state + HEADER, sizeof parts);
     parts &= ~AMX;
     memcpy(state + HEADER, &parts, sizeof parts);
-    return syscall(SYS_ptrace, PTRACE_SETREGSET, pid, address, &all);
+    return call(PTRACE_SETREGSET, pid, address, &all);
 }

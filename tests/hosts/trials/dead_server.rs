@@ -119,8 +119,9 @@ fn calls_for_another_server_are_as_fast_as_ever(fleet: &Fleet) {
         }
         std::thread::sleep(Duration::from_millis(500));
         let (during, _) = timed(|| life("during"));
+        // Six calls that waited for the dead server would take more than twenty seconds; a busy machine takes some.
         assert!(
-            during < before * 5 + Duration::from_secs(1),
+            during < before * 5 + Duration::from_secs(6),
             "{during:?} beside a dead server, {before:?} before"
         );
     });
