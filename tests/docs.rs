@@ -127,6 +127,27 @@ fn every_error_is_explained() {
 }
 
 #[test]
+fn every_warning_of_the_log_is_explained() {
+    let (mut sources, mut unexplained, mut warnings) = (Vec::new(), Vec::new(), 0);
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "rs", &mut sources);
+    let page = page("docs/operator/errors.md");
+    for source in sources {
+        let text = std::fs::read_to_string(source).unwrap();
+        let calls = text.split("tracing::warn!(").skip(1).chain(text.split("tracing::error!(").skip(1));
+        for message in calls.filter_map(|call| call.split('"').nth(1)) {
+            warnings += 1;
+            // What differs stands in braces; what comes after a semicolon is advice.
+            let fixed = message.split(';').next().unwrap().split(['{', '}']).step_by(2);
+            if !fixed.map(str::trim).all(|part| page.contains(part)) {
+                unexplained.push(message.to_string());
+            }
+        }
+    }
+    assert!(warnings >= 12, "only {warnings} warnings are found");
+    assert!(unexplained.is_empty(), "docs/operator/errors.md does not explain {unexplained:#?}");
+}
+
+#[test]
 fn every_mount_option_of_nfs_is_explained() {
     let source = page("src/mount_options.rs");
     let (_, rest) = source.split_once("const KNOWN: ").unwrap();
@@ -150,13 +171,14 @@ fn anchor(heading: &str) -> String {
     heading.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-fn pages(dir: &Path, found: &mut Vec<PathBuf>) {
+/// All files of a kind below a directory.
+fn files(dir: &Path, kind: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
             if !["target", ".git"].contains(&entry.file_name().to_str().unwrap()) {
-                pages(&entry.path(), found);
+                files(&entry.path(), kind, found);
             }
-        } else if entry.path().extension().is_some_and(|extension| extension == "md") {
+        } else if entry.path().extension().is_some_and(|extension| extension == kind) {
             found.push(entry.path());
         }
     }
@@ -165,7 +187,7 @@ fn pages(dir: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn every_link_from_page_to_page_leads_somewhere() {
     let (mut found, mut dead, mut links) = (Vec::new(), Vec::new(), 0);
-    pages(Path::new(env!("CARGO_MANIFEST_DIR")), &mut found);
+    files(Path::new(env!("CARGO_MANIFEST_DIR")), "md", &mut found);
     for path in &found {
         let text = std::fs::read_to_string(path).unwrap();
         for target in
