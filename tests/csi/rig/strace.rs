@@ -88,9 +88,20 @@ impl Rig {
         let Step { name, number } = steps.last().unwrap();
         let injection = self.inject(CHANGES, &format!("{name}:signal=KILL:when={number}"));
         let _ = call(self);
-        assert!(!self.runs_still(), "the driver was not killed at {steps:?}");
-        self.kill();
         let made: Vec<_> = steps.iter().map(|step| step.name.clone()).collect();
+        if self.runs_still() {
+            // The transport needs no write to be woken where it is awake; then the call came to its end, and is killed there.
+            let all_before = &made[..made.len() - 1];
+            assert!(name == "write", "the driver was not killed at {steps:?}");
+            assert_eq!(
+                injection.end(),
+                all_before,
+                "the driver was not killed, and the call went another way"
+            );
+            self.kill();
+            return;
+        }
+        self.kill();
         assert_eq!(injection.end(), made, "the call went another way than before");
     }
 
