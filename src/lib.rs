@@ -35,7 +35,7 @@
 //! # Words
 //!
 //! CSI's and Linux's own, and four of ours:
-//! - a *root* is a directory that the administrator gave a name, where volumes lie;
+//! - a *root* is a directory, of a node or of a server, that the administrator gave a name: there volumes lie;
 //! - a *record* is the file that says that a volume exists, and how;
 //! - a *guard* is the right to change one volume, in this process;
 //! - an *incarnation* is the random name of one creation of a volume.

@@ -195,5 +195,6 @@ fn root_name(name: &str) -> Result<String, String> {
 
 /// Removes a mount of ours whose root is served no more.
 pub fn unmount_unserved(mount: &Mount, target: &Path) -> Result<()> {
-    if is_nfs(mount) { nfs::unmount(target, || false) } else { unmount(target).map(drop) }
+    // Of its server nothing is known, so it counts as alive: a mount that is in use stays.
+    if is_nfs(mount) { nfs::unmount(target, || true) } else { unmount(target).map(drop) }
 }

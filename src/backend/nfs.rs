@@ -156,16 +156,7 @@ impl Root {
     /// Opens the root for one call, which takes one of its server's places.
     pub(super) fn open(&self) -> Result<OpenRoot> {
         let place = self.server.enter()?;
-        let base = match self.mounted() {
-            Some(base) => base,
-            None => {
-                let _one = self.mounting.acquire(&Call::default(), format!("root {}", self.spec.name))?;
-                match self.mounted() {
-                    Some(base) => base,
-                    None => self.mount()?,
-                }
-            }
-        };
+        let base = self.base()?;
         Ok(OpenRoot {
             name: self.spec.name.clone(),
             dir: base.dir.duplicate()?,
@@ -173,6 +164,28 @@ impl Root {
             adopted_only: self.spec.records.is_some(),
             backend: Backend::Nfs { spec: self.spec.clone(), base, _place: place },
         })
+    }
+
+    /// Berth's own mount, which is made where there is none.
+    fn base(&self) -> Result<Arc<Base>> {
+        if let Some(base) = self.mounted() {
+            return Ok(base);
+        }
+        let _one = self.mounting.acquire(&Call::default(), format!("root {}", self.spec.name))?;
+        match self.mounted() {
+            Some(base) => Ok(base),
+            None => self.mount(),
+        }
+    }
+
+    /// Whether the server shows life. Takes no place, for those may all be taken; and what else is wrong with the root does
+    /// not make its server dead.
+    fn answers(&self) -> bool {
+        match self.base() {
+            Ok(base) => nfs::answers(&base.dir, PROBE),
+            Err(Error::Silent { .. }) => false,
+            Err(_) => true,
+        }
     }
 
     fn mounted(&self) -> Option<Arc<Base>> {
@@ -206,7 +219,7 @@ impl Root {
 
     /// Removes every mount at a target.
     pub(super) fn unmount(&self, target: &Path) -> Result<()> {
-        unmount(target, || self.open().is_ok_and(|open| nfs::answers(&open.dir, PROBE)))
+        unmount(target, || self.answers())
     }
 }
 

@@ -53,6 +53,8 @@ struct Registration {
 #[derive(Debug)]
 pub struct Nodes {
     dir: Dir,
+    /// Where files are written, before they have their names.
+    new: Dir,
     root: String,
     /// Inode and time of change of this host's own file, once it is written.
     own: Mutex<Option<(u64, i64, i64)>>,
@@ -62,7 +64,12 @@ impl Nodes {
     /// The registrations in a root's own directory.
     pub(super) fn open(own: &Dir, root: &str) -> Result<Self> {
         own.mkdir_if_missing("nodes")?;
-        Ok(Self { dir: own.dir("nodes")?, root: root.to_string(), own: Mutex::new(None) })
+        Ok(Self {
+            dir: own.dir("nodes")?,
+            new: own.dir("new")?,
+            root: root.to_string(),
+            own: Mutex::new(None),
+        })
     }
 
     /// Whether a node has ever been able to mount this root.
@@ -148,13 +155,13 @@ impl Nodes {
         let mut text = serde_json::to_vec_pretty(&registration)
             .map_err(|error| Error::io("write a registration", std::io::Error::from(error)))?;
         text.push(b'\n');
-        let temporary = format!(".{name}.{:016x}", random()?);
-        self.dir.create(&temporary, &text, true)?;
+        let temporary = format!("node.{:016x}.json", random()?);
+        self.new.create_at_random(&temporary, &text, true)?;
         if replace {
-            return self.dir.rename(&temporary, &self.dir, name);
+            return self.new.rename(&temporary, &self.dir, name);
         }
-        let linked = self.dir.link(&temporary, &self.dir, name);
-        self.dir.unlink(&temporary)?;
+        let linked = self.new.link(&temporary, &self.dir, name);
+        self.new.unlink(&temporary)?;
         linked
     }
 }
@@ -174,7 +181,9 @@ mod tests {
 
     /// What another process of the same or another host sees.
     fn nodes(scratch: &tempfile::TempDir) -> Nodes {
-        Nodes::open(&Dir::open(scratch.path()).unwrap(), "main").unwrap()
+        let own = Dir::open(scratch.path()).unwrap();
+        own.mkdir_if_missing("new").unwrap();
+        Nodes::open(&own, "main").unwrap()
     }
 
     #[test]

@@ -172,6 +172,10 @@ pub(super) fn list(
                         }
                     }
                     Ok(_) => continue,
+                    // Of a server that does not answer nobody knows what is there.
+                    Err(error) if open.is_shared() && !matches!(error, Error::BadRecord { .. }) => {
+                        return Err(error);
+                    }
                     // One bad record is one bad volume: it is named in the log, the others are listed.
                     Err(error) => {
                         tracing::error!(volume = %name, root = root_name, %error, "left out of ListVolumes");

@@ -33,7 +33,9 @@ fn at_every_step<T: std::fmt::Debug>(
     scene(&mut rig, "first").live_and_die(&mut rig);
     let whole = scene(&mut rig, "whole");
     let steps = rig.steps_of(|rig| call(rig, &whole));
-    assert!(steps.len() >= least, "{steps:?}");
+    // The answer needs no write where the transport is awake.
+    let unseen = usize::from(steps.last().is_none_or(|step| step.name != "write"));
+    assert!(steps.len() + unseen >= least, "{steps:?}");
     whole.live_and_die(&mut rig);
     for step in 1..=steps.len() {
         for next in next.iter().copied() {

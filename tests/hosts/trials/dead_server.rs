@@ -179,14 +179,32 @@ fn a_target_with_open_and_dirty_files_is_unpublished_while_its_server_is_dead(fl
 
 fn a_busy_target_of_a_server_that_answers_stays_mounted(fleet: &Fleet) {
     let node = fleet.host("node-a");
-    let (_share, _driver) = two_servers(fleet, "busy");
+    let (share, driver) = two_servers(fleet, "busy");
     let (id, target) = published(node, "main", "v");
     let user = node.start(&format!("sh -c 'cd {target} && exec sleep 1000'"), "user");
     wait_for("the user", || node.can(&format!("readlink /proc/[0-9]*/cwd | grep -q ^{target}")));
-    node.unpublish(&id, &target).fails(Code::Aborted, "a process still uses it");
-    assert!(is_mounted(node, &target));
+    let stays = || {
+        node.unpublish(&id, &target).fails(Code::Aborted, "a process still uses it");
+        assert!(is_mounted(node, &target));
+    };
+    stays();
+    // Whatever else is wrong with the root.
+    let identity = format!("{}/.berth/root.json", share.path);
+    fleet.host("srv").run(&format!("mv {identity} {identity}.away"));
+    driver.kill();
+    let _again = node.berth("nfs", &["--root", &share.root("").replace("main=", "renamed=")]);
+    stays();
+    fleet.host("srv").run(&format!("mv {identity}.away {identity}"));
+    clear_driver(node);
+    let _again = node.berth("nfs", &["--root", &share.root("")]);
+    stays();
     user.signal(nix::sys::signal::Signal::SIGKILL);
     wait_for("the unpublish", || node.unpublish(&id, &target).is_ok());
+}
+
+/// Ends the driver that runs, and nothing else.
+fn clear_driver(node: &Host) {
+    node.run("pkill -KILL -x berth; while pidof berth >/dev/null; do sleep 0.05; done");
 }
 
 fn a_driver_that_starts_beside_a_dead_server_serves_its_other_roots_and_names_the_dead_one(fleet: &Fleet) {
