@@ -139,8 +139,12 @@ impl Targets {
     }
 
     /// Makes a publish that runs at `target` give up, then runs `step` while none can attach anything there.
+    ///
+    /// # Errors
+    /// ABORTED when the target stays in use, or the caller gave up: it may have published anew meanwhile.
     pub fn unpublish<T>(&self, call: &Call, target: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
         let _one_step = self.steps.acquire(call, target.to_string())?;
+        call.still_wanted(target)?;
         if let Some(closed) = lock(&self.publishing).get(target) {
             closed.store(true, Ordering::SeqCst);
         }
@@ -236,6 +240,15 @@ mod tests {
         targets.unpublish(&Call::default(), "/t", || Ok(())).unwrap();
         let error = publishing.step(|| -> Result<()> { panic!("attached") }).unwrap_err();
         assert_eq!(error.code(), tonic::Code::Aborted);
+    }
+
+    #[test]
+    fn an_unpublish_that_was_given_up_unmounts_nothing() {
+        let (targets, call) = (Targets::default(), Call::default());
+        call.give_up();
+        let publishing = targets.publish(&Call::default(), "/t").unwrap();
+        assert!(targets.unpublish(&call, "/t", || -> Result<()> { panic!("unmounted") }).is_err());
+        publishing.step(|| Ok(())).unwrap();
     }
 
     #[test]
