@@ -249,8 +249,13 @@ impl Store {
             Ok(dir) => Ok(Found { volume, name: name.clone(), generation: 1, dir }),
             Err(error) => {
                 self.discard(&prepared)?;
-                let taken = matches!(error.errno(), Some(Errno::ENOTEMPTY | Errno::EEXIST));
-                Err(if taken { self.beaten(name, "another call created it first") } else { error })
+                Err(match error.errno() {
+                    Some(Errno::ENOTEMPTY | Errno::EEXIST) => {
+                        self.beaten(name, "another call created it first")
+                    }
+                    Some(Errno::ENOENT) => self.beaten(name, "another call put an end to it"),
+                    _ => error,
+                })
             }
         }
     }

@@ -193,6 +193,8 @@ pub(super) fn delete(
     let open = root.open()?;
     let guard = driver.guards.acquire(call, id.key())?;
     open.store.with_reserve(|| {
+        // A creation that was given up may be about to name its record, whatever was created and deleted since.
+        open.store.discard_prepared(&guard, name)?;
         let Some(mut found) = open.store.load(name)? else { return open.store.clear(&guard, name) };
         unpublished(driver, &open, &guard, &found.volume)?;
         if found.volume.state != State::Deleting {

@@ -176,12 +176,10 @@ fn existing_data_would_go_where_data_goes() {
     without(Rule::AdoptedIsKept, EXISTING_DATA, "data that was adopted is touched");
 }
 
-// What Berth leaves, and what it would take to have that too.
-
 #[test]
-fn a_creation_that_was_given_up_may_leave_an_empty_volume_after_the_deletion() {
+fn rule_4_without_taking_what_is_prepared_a_creation_that_was_given_up_survives_its_deletion() {
     let for_good = Scenario { deletes_for_good: true, ..ONE_NAME };
-    breaks(Rules::BERTH, for_good, "a volume whose deletion was answered OK has a record");
-    let explored = explore(&for_good, Rules::MORE);
+    without(Rule::DeleteDiscards, for_good, "a volume whose deletion was answered OK has a record");
+    let explored = explore(&for_good, Rules::BERTH);
     assert_eq!(explored.broken, None);
 }

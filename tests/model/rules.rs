@@ -29,7 +29,7 @@ pub enum Rule {
     FoundMountIsChecked,
     /// The data of adopted volumes is never touched.
     AdoptedIsKept,
-    /// DeleteVolume too takes away what is prepared, before it reads the record. Berth does not: docs/developer/model.md.
+    /// 4: so does DeleteVolume.
     DeleteDiscards,
 }
 
@@ -40,18 +40,16 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Those that Berth keeps.
-    pub const BERTH: Self = Self::without(Rule::DeleteDiscards);
-    /// And the one that it does not.
-    pub const MORE: Self = Self { off: None };
+    /// Those that Berth keeps: all.
+    pub const BERTH: Self = Self { off: None };
 
-    /// Berth's but one.
+    /// All but one.
     pub const fn without(rule: Rule) -> Self {
         Self { off: Some(rule) }
     }
 
     /// Whether this one holds.
     pub fn hold(self, rule: Rule) -> bool {
-        self.off != Some(rule) && (self.off.is_none() || rule != Rule::DeleteDiscards)
+        self.off != Some(rule)
     }
 }
