@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -78,18 +78,21 @@ impl Driver {
             told: Mutex::default(),
         });
         for (index, errands) in errands.into_iter().enumerate() {
+            let (wake, woken) = channel();
             let weak = Arc::downgrade(&driver);
             let behind = move || {
                 while let Some(driver) = weak.upgrade() {
                     let usable = driver.look_after(&driver.roots[index]);
                     drop(driver);
-                    if wait(&errands, if usable { LOOK_AGAIN } else { LOOK_FOR }, &weak, index).is_err() {
+                    if wait(&woken, if usable { LOOK_AGAIN } else { LOOK_FOR }, &weak, index).is_err() {
                         return;
                     }
                 }
             };
-            let spawned = thread::Builder::new().name("root".into()).spawn(behind);
-            spawned.map_err(|error| Error::io("start the thread that looks after a root", error))?;
+            start("root", behind)?;
+            // A purge may take hours, and records must not grow meanwhile.
+            let weak = Arc::downgrade(&driver);
+            start("errands", move || do_errands(&errands, &wake, &weak, index))?;
         }
         Ok(driver)
     }
@@ -115,6 +118,18 @@ impl Driver {
     pub fn find(&self, volume_id: &str) -> Option<(&Root, VolumeId)> {
         let id = self.parse(volume_id)?;
         Some((self.roots.iter().find(|root| root.name() == id.root)?, id))
+    }
+
+    /// Refuses an id of a root that this driver of shared volumes was not told of: there may be a volume, whose record says
+    /// that a node has it.
+    pub fn check_root(&self, volume_id: &str) -> Result<()> {
+        match self.parse(volume_id) {
+            Some(id) if self.kind == Kind::Nfs && self.roots.iter().all(|root| root.name() != id.root) => {
+                let why = format!("this driver has no root {}: start it with that root", id.root);
+                Err(Error::Refused { what: format!("volume {volume_id}"), why })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A volume id that this driver could have made on this node, whatever its root.
@@ -256,41 +271,56 @@ fn is_for_the_log(error: &Error) -> bool {
     matches!(error, Error::Silent { .. } | Error::Refused { .. } | Error::RootUnusable { .. })
 }
 
-/// Does the errands of a root until it is time to look after it; an error when the driver is gone.
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let spawned = thread::Builder::new().name(name.into()).spawn(work);
+    spawned.map(drop).map_err(|error| Error::io("start a thread that looks after a root", error))
+}
+
+/// Purges the trash of a root as often as it is woken, until it is time to look after it; an error when the driver is gone.
 fn wait(
-    errands: &Receiver<Errand>,
+    woken: &Receiver<()>,
     time: Duration,
     driver: &Weak<Driver>,
     root: usize,
 ) -> Result<(), RecvTimeoutError> {
     let until = Instant::now() + time;
     loop {
-        match errands.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => return Ok(()),
-            Ok(Errand::Purge) => {
-                let driver = driver.upgrade().ok_or(RecvTimeoutError::Disconnected)?;
-                let root = &driver.roots[root];
-                let purged = root.open().and_then(|open| {
-                    empty_trash(&open)?;
-                    // On a server that is worth its round trips once a minute.
-                    if open.is_shared() { Ok(()) } else { open.store.lay_reserve() }
-                });
-                if let Err(error) = purged {
-                    tracing::debug!(root = root.name(), %error, "the trash waits");
-                }
+            answer => answer?,
+        }
+        while woken.try_recv().is_ok() {}
+        let driver = driver.upgrade().ok_or(RecvTimeoutError::Disconnected)?;
+        let root = &driver.roots[root];
+        let purged = root.open().and_then(|open| {
+            empty_trash(&open)?;
+            // On a server that is worth its round trips once a minute.
+            if open.is_shared() { Ok(()) } else { open.store.lay_reserve() }
+        });
+        if let Err(error) = purged {
+            tracing::debug!(root = root.name(), %error, "the trash waits");
+        }
+    }
+}
+
+/// Does what comes up for a root behind the answers, and has the trash purged, until the driver is gone.
+fn do_errands(errands: &Receiver<Errand>, wake: &Sender<()>, driver: &Weak<Driver>, root: usize) {
+    for errand in errands {
+        let (directory, names) = match errand {
+            Errand::Remove { directory, names } => (directory, names),
+            Errand::Purge => {
+                let _ = wake.send(());
+                continue;
             }
-            Err(RecvTimeoutError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-            Ok(Errand::Remove { directory, names }) => {
-                let driver = driver.upgrade().ok_or(RecvTimeoutError::Disconnected)?;
-                let root = &driver.roots[root];
-                let removed = root.open().and_then(|open| {
-                    let own = open.for_removals()?;
-                    store::remove(&own.dir(&directory)?, &names)
-                });
-                if let Err(error) = removed {
-                    tracing::debug!(root = root.name(), directory, %error, "files that nobody needs stay");
-                }
-            }
+        };
+        let Some(driver) = driver.upgrade() else { return };
+        let root = &driver.roots[root];
+        let removed = root.open().and_then(|open| {
+            let own = open.for_removals()?;
+            store::remove(&own.dir(&directory)?, &names)
+        });
+        if let Err(error) = removed {
+            tracing::debug!(root = root.name(), directory, %error, "files that nobody needs stay");
         }
     }
 }

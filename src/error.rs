@@ -165,7 +165,13 @@ impl Error {
         }
     }
 
-    /// Whether a system call failed because the name leads nowhere.
+    /// Whether a system call failed because there is no such name.
+    pub fn is_missing(&self) -> bool {
+        self.errno() == Some(Errno::ENOENT)
+    }
+
+    /// Whether a system call failed because a name or an open directory leads nowhere. Of a server the latter (ESTALE) may
+    /// also mean that it does not export the share at this moment; so it is good for another look and for no decision.
     pub fn is_gone(&self) -> bool {
         matches!(self.errno(), Some(Errno::ENOENT | Errno::ESTALE))
     }

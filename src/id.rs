@@ -144,7 +144,8 @@ impl VolumeId {
         };
         let (root, rest) = rest.split_once('/')?;
         let handle = match rest.strip_prefix('=') {
-            None => Handle::Made(RecordName::parse(rest)?),
+            // The record of existing data has a handle of its own.
+            None => Handle::Made(RecordName::parse(rest).filter(|name| !name.as_str().contains("~~"))?),
             Some(path) => {
                 let (path, alias) = match path.rsplit_once('#') {
                     Some((path, alias)) if !alias.contains('/') => (path, Some(alias.to_string())),
@@ -313,6 +314,7 @@ mod tests {
             "a/b/=v.0123456789abcdef",
             "a/b/=v.0123456789abcdef/inner",
             "a/b/-rf",
+            "a/b/photos~~84a6dae49cf0481203aa97872cc3301b",
         ] {
             assert_eq!(VolumeId::parse(text, true), None, "{text:?}");
             assert_eq!(VolumeId::parse(text.strip_prefix("a/").unwrap_or(text), false), None, "{text:?}");

@@ -101,7 +101,8 @@ impl Base {
 
 fn mount(spec: &Spec, share: &Share, more: &[&str]) -> Result<(Detached, String)> {
     let own: Vec<String> = OWN_OPTIONS.iter().chain(more).map(ToString::to_string).collect();
-    let options = mount_options::merge(&spec.options, &own);
+    let mut options = mount_options::merge(&spec.options, &own);
+    options.retain(|option| option != "softreval");
     let source = nfs::Source { server: &share.server, path: &share.path };
     nfs::mount_any_version(&source, &options, Attributes::safe(), PATIENCE)
 }

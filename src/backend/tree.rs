@@ -76,7 +76,7 @@ impl OpenRoot {
     pub fn place_found(&self, name: &RecordName, volume: &Volume) -> Result<Placement> {
         match self.data(volume) {
             Ok(_) => Ok(Placement::Done),
-            Err(error) if error.is_gone() => self.place(name, volume),
+            Err(error) if error.is_missing() => self.place(name, volume),
             Err(error) => Err(error),
         }
     }
@@ -91,9 +91,9 @@ impl OpenRoot {
         });
         match renamed {
             Ok(()) => Ok(Placement::Done),
-            Err(error) if error.is_gone() => match self.data(volume) {
+            Err(error) if error.is_missing() => match self.data(volume) {
                 Ok(_) => Ok(Placement::Done),
-                Err(error) if error.is_gone() => Ok(Placement::Nowhere),
+                Err(error) if error.is_missing() => Ok(Placement::Nowhere),
                 Err(error) => Err(error),
             },
             // The kernel says so of a read-only root before it looks whether there is anything to rename.
@@ -120,7 +120,7 @@ impl OpenRoot {
     fn take_away(&self, volume: &Volume) -> Result<bool> {
         let (parent, last) = match self.parent(&volume.path) {
             Ok(found) => found,
-            Err(error) if error.is_gone() => return Ok(false),
+            Err(error) if error.is_missing() => return Ok(false),
             Err(error) => return Err(error),
         };
         let (data, incarnation) = (format!("{last}.{}", volume.incarnation), &volume.incarnation);
@@ -137,7 +137,7 @@ impl OpenRoot {
             }
         };
         match moved {
-            Err(error) if error.is_gone() => {
+            Err(error) if error.is_missing() => {
                 self.store.sync_unless_ordered(&[&parent])?;
                 Ok(false)
             }

@@ -100,6 +100,7 @@ pub(super) fn unpublish(
 ) -> Result<csi::ControllerUnpublishVolumeResponse> {
     let volume_id = messages::required("volume_id", &request.volume_id)?;
     let done = Ok(csi::ControllerUnpublishVolumeResponse {});
+    driver.check_root(volume_id)?;
     let Some((root, id)) = driver.find(volume_id) else { return done };
     let open = root.open()?;
     let guard = driver.guards.acquire(call, id.key())?;
@@ -115,20 +116,17 @@ pub(super) fn unpublish(
 fn withdraw(open: &OpenRoot, guard: &Guard<'_>, id: &VolumeId, node_id: &str) -> Result<()> {
     let Some(found) = open.store.load(&id.handle.record())? else { return Ok(()) };
     let adopted = found.volume.adopted;
-    let won = match found.volume.state {
-        State::Deleting => found,
-        State::Live => {
-            let mut next = found.volume.clone();
-            next.admitted.retain(|admitted| {
-                let is_meant = node_id.is_empty() || admitted.node_id == node_id;
-                !(is_meant && admitted.alias.as_deref() == id.handle.alias())
-            });
-            if adopted && next.admitted.is_empty() {
-                next.state = State::Deleting;
-            }
-            open.store.win(guard, found, next)?
-        }
-    };
+    let mut next = found.volume.clone();
+    next.admitted.retain(|admitted| {
+        let is_meant = node_id.is_empty() || admitted.node_id == node_id;
+        !(is_meant && admitted.alias.as_deref() == id.handle.alias())
+    });
+    if adopted && next.admitted.is_empty() {
+        next.state = State::Deleting;
+    }
+    // What is ending anyhow, and admits nobody that is meant, needs no other generation.
+    let is_over = found.volume.state == State::Deleting && found.volume.admitted == next.admitted;
+    let won = if is_over { found } else { open.store.win(guard, found, next)? };
     // A volume of ours is ended by DeleteVolume, and has data to be ended before its record.
     if adopted && won.volume.state == State::Deleting {
         open.store.bury(guard, &won)?;

@@ -74,6 +74,7 @@ pub(super) fn create(
             return Ok(csi::CreateVolumeResponse { volume: Some(volume) });
         }
         // A creation that never ended: nothing of it was ever answered, so it is ended and begun anew.
+        unpublished(driver, &open, &guard, &found.volume)?;
         let mut dying = found.volume.clone();
         dying.state = State::Deleting;
         let found = open.store.win(&guard, found, dying)?;
@@ -176,6 +177,7 @@ pub(super) fn delete(
 ) -> Result<csi::DeleteVolumeResponse> {
     let volume_id = messages::required("volume_id", &request.volume_id)?;
     let gone = Ok(csi::DeleteVolumeResponse {});
+    driver.check_root(volume_id)?;
     let Some((root, id)) = driver.find(volume_id) else { return gone };
     let name = match &id.handle {
         Handle::Made(name) => name,

@@ -67,6 +67,7 @@ fn is_of_share(driver: &Driver, root: &nfs::Root, id: &VolumeId, target: &str, m
                 .is_some_and(|incarnation| path.ends_with(&format!(".{incarnation}"))),
             (Some(path), Handle::Made(_), None) => Incarnation::ends(path) && !claimed,
             // The server had another name when it was mounted.
+            (None, Handle::Made(_), None) => Incarnation::ends(&mount.source) && !claimed,
             (None, _, note) => note.is_some(),
         }
     })

@@ -50,10 +50,10 @@ pub(super) fn source(driver: &Driver, open: &OpenRoot, id: &VolumeId, mode: Mode
         Handle::Adopted { path, .. } => open.adopted(path)?,
         Handle::Made(_) => match open.data(volume) {
             // It is in its place but for a creation that was cut short.
-            Err(error) if error.is_gone() && open.place(&name, volume)? == Placement::Nowhere => {
+            Err(error) if error.is_missing() && open.place(&name, volume)? == Placement::Nowhere => {
                 return Err(missing());
             }
-            Err(error) if error.is_gone() => open.data(volume)?,
+            Err(error) if error.is_missing() => open.data(volume)?,
             answer => answer?,
         },
     };

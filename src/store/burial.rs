@@ -35,12 +35,12 @@ impl Store {
             Err(error) => Err(error),
         };
         match buried {
-            Err(error) if !error.is_gone() => return Err(error),
+            Err(error) if !error.is_missing() => return Err(error),
             _ => {}
         }
         match volumes.rmdir(found.name.as_str()) {
             // Not empty: the name was created again already.
-            Err(error) if !error.is_gone() && error.errno() != Some(Errno::ENOTEMPTY) => Err(error),
+            Err(error) if !error.is_missing() && error.errno() != Some(Errno::ENOTEMPTY) => Err(error),
             _ => Ok(()),
         }
     }
@@ -58,7 +58,7 @@ impl Store {
         let to = format!("{entry}.{:016x}", random()?);
         match self.new_dir().rename(entry, self.trash(), to) {
             Ok(()) => Ok(true),
-            Err(error) if error.is_gone() => Ok(false),
+            Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),
         }
     }

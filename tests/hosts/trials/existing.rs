@@ -41,6 +41,11 @@ fn existing_data_has_a_record_while_it_is_published_and_is_never_touched(fleet: 
     b.controller_publish(id, "node-b", RWO).fails(Code::FailedPrecondition, "node-a holds it");
     assert!(share.records().contains("\"adopted\": true"), "{}", share.records());
     assert_eq!(a.list(), []);
+    // Its record's name is no second handle of it.
+    let record = fleet.host("srv").run(&format!("ls {}/.berth/volumes", share.path));
+    a.controller_publish(&format!("main/{record}"), "node-a", RWO).fails(Code::NotFound, "does not exist");
+    a.delete(&format!("main/{record}")).unwrap();
+    assert!(share.records().contains("node-a"), "{}", share.records());
     a.delete(id).fails(Code::FailedPrecondition, "never deleted");
     a.unpublish(id, "/pods/v").unwrap();
     for _ in 0..2 {

@@ -29,6 +29,7 @@ pub const GROUP: Group = Group {
         a_publication_whose_admission_ended_is_unmounted_when_it_is_asked_for_again,
         a_second_host_with_the_name_of_a_node_is_refused_and_named,
         a_driver_that_was_killed_finds_its_publications_again,
+        a_volume_whose_data_is_away_is_not_begun_anew_while_a_node_has_it,
     ],
 };
 
@@ -131,6 +132,9 @@ fn an_unpublish_without_a_node_takes_all_nodes_out_and_may_be_repeated(fleet: &F
         wait_for("the record without nodes to stand alone", || !share.records().contains("node-"));
     }
     a.controller_unpublish("main/no-such-volume", "node-a").unwrap();
+    // Of a root that it was not told of it can't say so.
+    a.controller_unpublish("other/v", "node-a").fails(Code::FailedPrecondition, "has no root other");
+    a.delete("other/v").fails(Code::FailedPrecondition, "has no root other");
     a.controller_unpublish("no id at all", "node-a").unwrap();
     a.delete(&id).unwrap();
     a.controller_unpublish(&id, "node-a").unwrap();
@@ -186,4 +190,18 @@ fn a_driver_that_was_killed_finds_its_publications_again(fleet: &Fleet) {
     }
     b.controller_publish(&id, "node-b", RWO).fails(Code::FailedPrecondition, "node-a holds it");
     a.unpublish(&id, "/pods/one").unwrap();
+}
+
+fn a_volume_whose_data_is_away_is_not_begun_anew_while_a_node_has_it(fleet: &Fleet) {
+    let Cluster { a, share, .. } = &Cluster::new(fleet, "away");
+    let (id, srv) = (a.create("v", RWO, &[]).unwrap(), fleet.host("srv"));
+    a.controller_publish(&id, "node-a", RWO).unwrap();
+    srv.run(&format!("cd {} && mv v.* away", share.path));
+    a.create("v", RWO, &[]).fails(Code::FailedPrecondition, "node-a has it");
+    assert!(share.records().contains("\"live\""), "{}", share.records());
+    a.controller_unpublish(&id, "node-a").unwrap();
+    a.create("v", RWO, &[]).unwrap();
+    a.controller_publish(&id, "node-a", RWO).unwrap();
+    a.publish(&id, "/pods/v", RWO).unwrap();
+    assert!(share.data().contains("./away"));
 }
