@@ -195,7 +195,7 @@ impl Store {
                 continue;
             };
             let file = format!("{generation}.json");
-            match dir.read(&file) {
+            match self.read(&dir, &file) {
                 Ok(content) => {
                     let volume = parse(&content, name, incarnation, &shown(&dir, &file))?;
                     return Ok(Some(Found { volume, name: name.clone(), generation, dir }));
@@ -293,7 +293,7 @@ impl Store {
             Ok(()) => {}
             // An answer may have been lost on the way: then what stands there is ours.
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
-                let ours = found.dir.read(&file).is_ok_and(|text| {
+                let ours = self.read(&found.dir, &file).is_ok_and(|text| {
                     serde_json::from_slice::<Volume>(&text).is_ok_and(|volume| volume.nonce == nonce)
                 });
                 if !ours {

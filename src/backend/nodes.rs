@@ -132,7 +132,7 @@ impl Nodes {
     }
 
     fn read(&self, name: &str) -> Result<Option<Registration>> {
-        let text = match self.dir.read(name) {
+        let text = match self.dir.read_and_keep_nothing(name) {
             Err(error) if error.is_gone() => return Ok(None),
             answer => answer?,
         };

@@ -4,12 +4,20 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use super::Store;
 use crate::error::{Error, Result};
 use crate::id::RecordName;
 use crate::path::check_path;
 use crate::sys::fs::Dir;
 use crate::sys::list::Kind;
 use crate::volume::Volume;
+
+impl Store {
+    /// Reads a generation.
+    pub(super) fn read(&self, record: &Dir, file: &str) -> Result<Vec<u8>> {
+        if self.leaves_removals { record.read_and_keep_nothing(file) } else { record.read(file) }
+    }
+}
 
 pub(super) fn shown(dir: &Dir, file: &str) -> String {
     let path: PathBuf = if file.is_empty() { dir.path().to_path_buf() } else { dir.path_of(file) };

@@ -26,7 +26,7 @@ const CONFINED: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
     .union(ResolveFlag::RESOLVE_NO_XDEV);
 
 /// The longest file that [`Dir::read`] takes, in bytes. Berth's own files are far smaller.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: usize = 1 << 20;
 
 /// An open directory.
 #[derive(Debug)]
@@ -194,12 +194,35 @@ impl Dir {
 
     /// The whole content of a file.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        self.read_whole(name, OFlag::O_NONBLOCK)
+    }
+
+    /// The same of a file on a server, past the cache: so Linux tells an NFSv4.1 server that no delegation is wanted
+    /// (OPEN4_SHARE_ACCESS_WANT_NO_DELEG, RFC 8881, section 18.16.3). One that is held makes who removes the file wait for
+    /// this host, and this process wait, when it ends, for a server that does not answer.
+    pub fn read_and_keep_nothing(&self, name: &str) -> Result<Vec<u8>> {
+        match self.read_whole(name, OFlag::O_NONBLOCK | OFlag::O_DIRECT) {
+            // A disk wants buffers that are aligned.
+            Err(error) if error.errno() == Some(Errno::EINVAL) => self.read(name),
+            answer => answer,
+        }
+    }
+
+    fn read_whole(&self, name: &str, how: OFlag) -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | how;
         let fd = self.openat2(OsStr::new(name), flags).map_err(|e| self.failed("read", name)(e))?;
-        let mut content = Vec::with_capacity(1024);
-        let read = File::from(fd).take(MAX_FILE).read_to_end(&mut content);
-        read.map_err(|error| Error::io(format!("read {}", self.path_of(name).display()), error))?;
-        Ok(content)
+        let (mut file, mut content, mut length) = (File::from(fd), vec![0; 16 << 10], 0);
+        loop {
+            let read = file.read(&mut content[length..]);
+            length +=
+                read.map_err(|error| Error::io(format!("read {}", self.path_of(name).display()), error))?;
+            // Less than there was room for is all there is: to ask for more would be another round trip.
+            if length < content.len() || length >= MAX_FILE {
+                content.truncate(length);
+                return Ok(content);
+            }
+            content.resize(2 * length, 0);
+        }
     }
 
     /// Creates a file that must not exist yet. With `sync` its content is on disk when this returns; its name

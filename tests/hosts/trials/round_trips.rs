@@ -24,13 +24,13 @@ pub const GROUP: Group = Group {
 /// The most of each RPC, for versions 4.2, 4.1, 4.0 and 3.
 const MOST: [(&str, [u64; 4]); 9] = [
     ("CreateVolume", [20, 20, 20, 20]),
-    ("CreateVolume, repeated", [9, 9, 9, 8]),
-    ("ControllerPublishVolume", [26, 26, 25, 26]),
-    ("NodePublishVolume", [48, 48, 48, 16]),
-    ("NodePublishVolume, repeated", [8, 8, 7, 6]),
-    ("NodeGetVolumeStats", [6, 6, 6, 7]),
+    ("CreateVolume, repeated", [11, 11, 11, 10]),
+    ("ControllerPublishVolume", [30, 30, 29, 28]),
+    ("NodePublishVolume", [50, 50, 50, 18]),
+    ("NodePublishVolume, repeated", [11, 11, 10, 8]),
+    ("NodeGetVolumeStats", [10, 10, 10, 9]),
     ("NodeUnpublishVolume", [0, 0, 0, 0]),
-    ("ControllerUnpublishVolume", [21, 21, 21, 24]),
+    ("ControllerUnpublishVolume", [26, 26, 25, 27]),
     ("DeleteVolume", [55, 55, 54, 50]),
 ];
 
