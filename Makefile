@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help demo check test bench bench-nfs hosts conformance needs lint rust go trials
+.PHONY: help demo check test bench bench-nfs hosts conformance needs lint rust go trials model
 
 # Tests mount, and nobody else shall see it: as root each test thread makes a mount namespace of its own, for
 # everybody else the whole test program runs in one where it may mount.
@@ -24,7 +24,7 @@ demo: ## Berth at work, in seconds: volumes, pods, access modes, a restart
 
 check: lint rust ## while you work: formatting, lints, all tests in Rust
 
-test: needs lint rust go conformance trials ## everything, after installing what it needs; what has to pass before a merge
+test: needs lint rust model go conformance trials ## everything, after installing what it needs; what has to pass before a merge
 
 bench: ## the load generator: a table, and its figures as JSON
 	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
@@ -57,6 +57,10 @@ go:
 	go vet -C tests/conformance ./...
 	go vet -C tests/proto ./...
 	go test -C tests/proto -count=1 ./...
+
+model: ## the protocol's model with three calls at once: some 12 million worlds
+	rustc --edition 2024 -O --test tests/model/main.rs -o "$${CARGO_TARGET_DIR:-target}/model"
+	"$${CARGO_TARGET_DIR:-target}/model" --ignored
 
 trials:
 	cargo test --locked --test hosts

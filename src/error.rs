@@ -244,6 +244,13 @@ mod tests {
     }
 
     #[test]
+    fn a_handle_that_is_stale_is_good_for_another_look_and_no_absence() {
+        let (stale, absent) = (Error::io("open", Errno::ESTALE), Error::io("open", Errno::ENOENT));
+        assert!(stale.is_gone() && !stale.is_missing());
+        assert!(absent.is_gone() && absent.is_missing());
+    }
+
+    #[test]
     fn a_full_disk_sends_the_claim_to_another_node() {
         assert_eq!(Error::io("write", Errno::ENOSPC).code(), Code::ResourceExhausted);
         assert_eq!(Error::io("write", Errno::EDQUOT).code(), Code::ResourceExhausted);

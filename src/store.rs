@@ -100,11 +100,6 @@ impl Own {
     pub fn dir(&self) -> &Dir {
         &self.own
     }
-
-    /// Where things are built, out of sight.
-    pub fn new_dir(&self) -> &Dir {
-        &self.new
-    }
 }
 
 impl Found {

@@ -88,11 +88,11 @@ impl Attempt<'_> {
         match self.lost(source, wanted) {
             Ok(None) => self.publishing.step(|| self.driver.notes.confirm(self.key, self.target)),
             Ok(Some(why)) => {
-                self.undo()?;
+                self.take_back()?;
                 Err(Error::Pending { what: format!("publish {} at {}", self.id, self.target), why })
             }
             Err(error) => {
-                self.undo()?;
+                self.take_back()?;
                 Err(error)
             }
         }
@@ -136,6 +136,15 @@ impl Attempt<'_> {
             Verdict::Incompatible { differs } => Some(differs),
             Verdict::InUse { by } => Some(by),
         })
+    }
+
+    /// Removes the mount of this publish, which is not confirmed. One that is was made at the same target by another process
+    /// since, after an unpublish of this one, and is not ours to remove.
+    fn take_back(&self) -> Result<()> {
+        match self.driver.notes.find(self.key, self.target) {
+            Some((_, true)) => Ok(()),
+            _ => self.undo(),
+        }
     }
 
     fn undo(&self) -> Result<()> {

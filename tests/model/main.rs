@@ -100,7 +100,7 @@ fn a_node_that_was_held_for_dead_meets_no_later_life_of_the_volume() {
 }
 
 #[test]
-#[ignore = "minutes without optimization: cargo test --release --test model -- --ignored"]
+#[ignore = "minutes where it is not optimized: make model, which is a part of make test"]
 fn a_name_that_three_calls_work_on_at_once_is_still_one_volume() {
     holds(Scenario { at_once: 3, ..ONE_NAME });
 }
