@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help demo check test bench bench-nfs hosts conformance needs lint rust go trials model
+.PHONY: help demo check test bench bench-nfs hosts conformance needs lint rust go trials model programs cluster flows
 
 # Tests mount, and nobody else shall see it: as root each test thread makes a mount namespace of its own, for
 # everybody else the whole test program runs in one where it may mount.
@@ -24,7 +24,7 @@ demo: ## Berth at work, in seconds: volumes, pods, access modes, a restart
 
 check: lint rust ## while you work: formatting, lints, all tests in Rust
 
-test: needs lint rust model go conformance trials ## everything, after installing what it needs; what has to pass before a merge
+test: needs lint rust model go conformance trials programs flows ## everything, after installing what it needs; what has to pass before a merge
 
 bench: ## the load generator: a table, and its figures as JSON
 	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
@@ -64,3 +64,15 @@ model: ## the protocol's model with three calls at once: some 12 million worlds
 
 trials:
 	cargo test --locked --test hosts
+
+programs: ## the Kubernetes of the cluster's tests, and the static berth that runs in it: minutes the first time
+	tests/cluster/programs/build "$${CARGO_TARGET_DIR:-target}/programs"
+	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
+		cargo build --release --locked --bin berth --target $$(rustc -vV | sed -n 's/^host: //p')
+	cp target/static/$$(rustc -vV | sed -n 's/^host: //p')/release/berth "$${CARGO_TARGET_DIR:-target}/programs/berth"
+
+cluster: needs programs ## a Kubernetes with Berth and a kubectl: `make cluster`, or `make cluster KIND=nfs`
+	cargo test --locked --quiet --test cluster -- --shell $(KIND)
+
+flows:
+	cargo test --locked --test cluster

@@ -56,6 +56,11 @@ impl Fleet {
         &self.hosts
     }
 
+    /// Their network.
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
     /// The directory that has all of its files.
     pub fn directory(&self) -> &Path {
         self.directory.path()

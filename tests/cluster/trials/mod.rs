@@ -1,0 +1,8 @@
+//! All groups of trials.
+
+mod local;
+
+use crate::runner::Group;
+
+/// The long ones first, so that none is alone at the end.
+pub const GROUPS: &[Group] = &[local::GROUP];
