@@ -5,6 +5,7 @@
 //! ```text
 //! main                       flags, log, the process
 //! server socket identity     the edge: the socket, async to blocking, deadlines, the request log, panics, the end
+//! registration probe         the kubelet: it is told who is here, and asks whether all is well
 //! controller/ node/          one function for each RPC; they read top to bottom
 //! messages                   what several RPCs read from messages or write into them
 //! driver                     what every RPC may touch
@@ -56,7 +57,9 @@ pub mod mount_options;
 mod node;
 pub mod parameters;
 pub mod path;
+pub mod probe;
 pub mod publications;
+pub mod registration;
 pub mod server;
 pub mod socket;
 pub mod store;

@@ -1,5 +1,6 @@
 //! The process: flags, log, signals.
 
+use std::io::{Write as _, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use berth::backend::nodes::Host;
 use berth::backend::{Kind, Specs};
 use berth::driver::{Config, Driver};
 use berth::error::{Error, Result};
+use berth::registration::Registration;
 use berth::server::{self, Service};
-use berth::socket::Socket;
+use berth::socket::{self, Socket};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +56,12 @@ enum Command {
         berth nfs --node-id n1 --root six=[fd00::1]:/export --root photos=nas:/photos,records=nas:/berth-photos"
     )]
     Nfs(Nfs),
+    /// Ask a driver whether it is there, as a probe of Kubernetes or by hand
+    ///
+    /// Says who answers, and exits with 0 when that driver is ready; with 1 and a line on standard error in any other case.
+    /// A root that is missing and a server that is dead make no driver unready: its other roots serve on.
+    #[command(after_help = "Examples:\n  berth probe --endpoint unix:///csi/csi.sock --timeout 3")]
+    Probe(Probe),
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +94,16 @@ struct Nfs {
     common: Common,
 }
 
+#[derive(Debug, Args)]
+struct Probe {
+    /// Where CSI is served: a unix socket
+    #[arg(long, env = "CSI_ENDPOINT", value_name = "URL", default_value = "unix:///run/berth/csi.sock")]
+    endpoint: String,
+    /// For how long to wait for the answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
 /// What both drivers are told.
 #[derive(Debug, Args)]
 struct Common {
@@ -107,6 +125,17 @@ struct Common {
     /// The most volumes that the orchestrator should place on this node; 0 leaves it to the orchestrator
     #[arg(long, env = "BERTH_MAX_VOLUMES", value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     max_volumes: i64,
+    /// Register with this node's kubelet, which sees the CSI socket at this path
+    #[arg(long, env = "BERTH_KUBELET_REGISTRATION_PATH", value_name = "PATH")]
+    kubelet_registration_path: Option<String>,
+    /// Where the kubelet looks for plugins
+    #[arg(
+        long,
+        env = "BERTH_KUBELET_REGISTRY",
+        value_name = "DIRECTORY",
+        default_value = "/var/lib/kubelet/plugins_registry"
+    )]
+    kubelet_registry: PathBuf,
     /// How to write the log, which goes to standard error
     #[arg(long, env = "BERTH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -135,12 +164,27 @@ fn main() -> ExitCode {
         Command::Nfs(Nfs { roots, driver_name, node_id, common }) => {
             (Specs::Nfs(roots), driver_name, node_id, common)
         }
+        Command::Probe(Probe { endpoint, timeout }) => return probe(&endpoint, timeout),
     };
     log_to_stderr(common.log_format, common.log_level);
     match run(specs, driver_name, node_id, common) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "berth can't go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn probe(endpoint: &str, seconds: u64) -> ExitCode {
+    // The code is the answer, whether somebody reads the words or not.
+    match berth::probe::ask(endpoint, Duration::from_secs(seconds)) {
+        Ok(who) => {
+            let _ = writeln!(stdout(), "{who}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            let _ = writeln!(stderr(), "berth probe: {why}");
             ExitCode::FAILURE
         }
     }
@@ -166,6 +210,10 @@ fn run(specs: Specs, driver_name: String, node_id: String, common: Common) -> Re
             "is empty: give the node's name, as the orchestrator knows it",
         ));
     }
+    let registration = match &common.kubelet_registration_path {
+        Some(path) => Some(registration(path, &driver_name, &common)?),
+        None => None,
+    };
     let config = Config {
         driver_name,
         host: Host::this(node_id)?,
@@ -193,14 +241,26 @@ fn run(specs: Specs, driver_name: String, node_id: String, common: Common) -> Re
             }
             tracing::info!("stopping");
         };
-        let socket = Socket::bind(&common.endpoint)?;
+        let socket = Socket::bind("--endpoint", &socket::path(&common.endpoint)?)?;
         let driver = Driver::new(config, specs, &common.run_dir)?;
         tracing::info!(endpoint = common.endpoint, version = env!("CARGO_PKG_VERSION"), "serving");
-        server::serve(driver, &common.services, socket, stop).await
+        server::serve(driver, &common.services, socket, registration, stop).await
     });
     // A thread that is stuck on a disk must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(500));
     served
+}
+
+/// What the kubelet is told, which calls the node service and no other.
+fn registration(path: &str, driver_name: &str, common: &Common) -> Result<Registration> {
+    let invalid = |why: String| Err(Error::invalid("--kubelet-registration-path", why));
+    if !common.services.contains(&Service::Node) {
+        return invalid("is for a process that serves the node service: see --services".into());
+    }
+    if !path.starts_with('/') {
+        return invalid(format!("{path:?} is no absolute path: say where the kubelet finds the CSI socket"));
+    }
+    Ok(Registration::new(&common.kubelet_registry, driver_name, path))
 }
 
 /// CSI, GetPluginInfo: 63 characters at most, a domain name.

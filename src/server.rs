@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinError;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Request, Response, Status};
 
@@ -19,6 +20,7 @@ use crate::csi;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::guard::Call;
+use crate::registration::Registration;
 use crate::socket::Socket;
 
 /// Below the shortest deadline of a CO (10 s, the external-provisioner's default), so that the CO hears ABORTED
@@ -28,6 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(8);
 const GRACE: Duration = Duration::from_secs(5);
 /// gRPC carries a message in a header, which clients cut off or refuse beyond some kilobytes.
 const LONGEST_MESSAGE: usize = 2048;
+/// What probes call, thousands of times a day: as long as all is well that is no news.
+const PROBED: [&str; 2] = ["GetPluginInfo", "Probe"];
 
 /// A service of CSI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +124,9 @@ impl Waiting {
     fn log(&self, code: Code, message: &str) {
         let millis = self.began.elapsed().as_micros() as f64 / 1000.0;
         let (rpc, volume, code) = (self.rpc, self.subject.as_str(), format!("{code:?}"));
-        if message.is_empty() {
+        if PROBED.contains(&rpc) && message.is_empty() {
+            tracing::debug!(rpc, volume, code, millis);
+        } else if message.is_empty() {
             tracing::info!(rpc, volume, code, millis);
         } else {
             // A field, not the event's message: that is written as it is, and a name may hold a newline.
@@ -209,6 +215,7 @@ pub async fn serve(
     driver: Arc<Driver>,
     services: &[Service],
     socket: Socket,
+    registration: Option<Registration>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let has = |service: Service| services.contains(&service);
@@ -225,26 +232,36 @@ pub async fn serve(
             let _ = heard.await;
         });
     let mut server = tokio::spawn(server);
+    let outcome = |ended: Result<_, JoinError>| match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Error::io("serve", io::Error::other(error))),
+        Err(error) => Err(Error::io("serve", io::Error::other(error))),
+    };
+    // Only now, for the kubelet calls back at once.
+    let registered = async {
+        match registration {
+            Some(registration) => registration.serve().await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
-        ended = &mut server => ended,
+        ended = &mut server => outcome(ended),
+        Err(error) = registered => Err(error),
+        // The registration ends here as well, and the kubelet sends no more calls.
         () = stop => {
             let _ = told.send(());
             // A client that holds a stream open would hold the server up for ever.
             match tokio::time::timeout(GRACE, &mut server).await {
-                Ok(ended) => ended,
+                Ok(ended) => outcome(ended),
                 Err(_) => {
                     tracing::warn!("calls are still at work after {GRACE:?}; what they have won is finished by a retry");
-                    Ok(Ok(()))
+                    Ok(())
                 }
             }
         }
     };
     drop(claim);
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Error::io("serve", io::Error::other(error))),
-        Err(error) => Err(Error::io("serve", io::Error::other(error))),
-    }
+    ended
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub struct Socket {
 /// What lies at a socket's path, and the right to it.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    _socket: Name,
+    socket: Name,
     _lock: Lock,
 }
 
@@ -44,28 +44,50 @@ struct Name {
     inode: u64,
 }
 
+impl Claim {
+    /// Whether the socket is still in its place.
+    pub(crate) fn stands(&self) -> bool {
+        self.socket.is_ours()
+    }
+}
+
+impl Name {
+    fn is_ours(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+    }
+}
+
 impl Drop for Name {
     fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if self.is_ours() {
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
+/// The path in `unix:///path`, `unix:/path` or `/path`.
+///
+/// # Errors
+/// The endpoint is no unix socket.
+pub fn path(endpoint: &str) -> Result<PathBuf> {
+    let path =
+        endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
+    if path.starts_with('/') {
+        return Ok(path.into());
+    }
+    let why = format!("{endpoint:?} is no unix socket: say unix:///run/berth/csi.sock");
+    Err(Error::invalid("--endpoint", why))
+}
+
 impl Socket {
-    /// Binds `unix:///path`. What a dead process left there is taken over; a live one's is refused.
+    /// Binds what a flag gave. What a dead process left there is taken over; a live one's is refused.
     ///
     /// # Errors
-    /// Says why: the endpoint is no unix socket, the path is too long or taken.
-    pub fn bind(endpoint: &str) -> Result<Self> {
-        let path =
-            endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
-        if !path.starts_with('/') {
-            return Err(invalid(format!("{endpoint:?} is no unix socket: say unix:///run/berth/csi.sock")));
-        }
-        let path = PathBuf::from(path);
-        let address = UnixAddr::new(&path).map_err(|error| {
-            invalid(format!("{}: {error} (a socket's path has 107 bytes at most)", path.display()))
+    /// Says why: the path is too long or taken.
+    pub fn bind(flag: &str, path: &Path) -> Result<Self> {
+        let address = UnixAddr::new(path).map_err(|error| {
+            let why = format!("{}: {error} (a socket's path has 107 bytes at most)", path.display());
+            Error::invalid(flag, why)
         })?;
         let failed = |doing: &str, error: io::Error| Error::io(format!("{doing} {}", path.display()), error);
         // The last directory is made, as /run/berth after a boot; one that is further up was misspelt.
@@ -75,16 +97,16 @@ impl Socket {
         {
             return Err(Error::io(format!("make directory {}", above.display()), error));
         }
-        let lock = Lock::take(&path)?;
-        clear(&path)?;
+        let lock = Lock::take(flag, path)?;
+        clear(flag, path)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)
             .map_err(|e| failed("open", e.into()))?;
         // Before it is bound: the name is born with this mode, at no moment with another.
         fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| failed("set the mode of", e.into()))?;
         bind(fd.as_raw_fd(), &address).map_err(|e| failed("bind", e.into()))?;
-        let inode = std::fs::symlink_metadata(&path).map_err(|error| failed("look at", error))?.ino();
-        let claim = Claim { _socket: Name { path: path.clone(), inode }, _lock: lock };
+        let inode = std::fs::symlink_metadata(path).map_err(|error| failed("look at", error))?.ino();
+        let claim = Claim { socket: Name { path: path.to_path_buf(), inode }, _lock: lock };
         Backlog::new(1024)
             .and_then(|backlog| listen(&fd, backlog))
             .map_err(|e| failed("listen on", e.into()))?;
@@ -94,18 +116,19 @@ impl Socket {
 }
 
 /// Clears the path of what a dead process left. Anything that is no socket, or that somebody listens at, stays.
-fn clear(path: &Path) -> Result<()> {
+fn clear(flag: &str, path: &Path) -> Result<()> {
     let failed = |doing: &str, error: io::Error| Error::io(format!("{doing} {}", path.display()), error);
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed("look at", error)),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(invalid(format!("{} exists and is no socket: remove it", path.display())));
+            let why = format!("{} exists and is no socket: remove it", path.display());
+            return Err(Error::invalid(flag, why));
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(taken(path)),
+        Ok(_) => Err(taken(flag, path)),
         // The one answer that says that nobody is there; a socket of another type is somebody's too.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(|error| failed("remove the stale socket", error))
@@ -116,7 +139,7 @@ fn clear(path: &Path) -> Result<()> {
 
 impl Lock {
     /// Takes the lock beside the socket, so that of two processes that start at once one is refused.
-    fn take(socket: &Path) -> Result<Self> {
+    fn take(flag: &str, socket: &Path) -> Result<Self> {
         let mut path = socket.as_os_str().to_os_string();
         path.push(".lock");
         let path = PathBuf::from(path);
@@ -131,7 +154,7 @@ impl Lock {
                 .map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(taken(socket)),
+                Err(TryLockError::WouldBlock) => return Err(taken(flag, socket)),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             // Its last holder may have removed it between the two steps: then it is the lock of nothing.
@@ -143,10 +166,6 @@ impl Lock {
     }
 }
 
-fn taken(path: &Path) -> Error {
-    invalid(format!("another process serves {}: stop it first", path.display()))
-}
-
-fn invalid(why: String) -> Error {
-    Error::invalid("--endpoint", why)
+fn taken(flag: &str, path: &Path) -> Error {
+    Error::invalid(flag, format!("another process serves {}: stop it first", path.display()))
 }

@@ -26,12 +26,25 @@ const BELOW: &[&str] = &[
 /// What each module may name, from top to bottom. A folder stands for its files, and a file's own row comes before its folder's.
 /// Crates are listed as well where a border runs: gRPC at the edge, and async with it.
 const MAY_NAME: &[(&str, &[&[&str]])] = &[
-    ("main", &[&["backend", "driver", "error", "server", "socket", "tokio"]]),
+    ("main", &[&["backend", "driver", "error", "probe", "registration", "server", "socket", "tokio"]]),
     ("lib", &[]),
     (
         "server",
-        &[&["backend", "csi", "driver", "error", "guard", "socket", "tokio", "tokio_stream", "tonic"]],
+        &[&[
+            "backend",
+            "csi",
+            "driver",
+            "error",
+            "guard",
+            "registration",
+            "socket",
+            "tokio",
+            "tokio_stream",
+            "tonic",
+        ]],
     ),
+    ("registration", &[&["error", "socket", "tokio", "tokio_stream", "tonic"]]),
+    ("probe", &[&["csi", "socket", "tokio", "tonic"]]),
     ("socket", &[&["error", "tokio"]]),
     ("identity", &[&["csi", "server", "tonic"]]),
     ("controller/mod", &[&["backend", "csi", "server", "tonic"]]),
@@ -69,7 +82,8 @@ const MAY_NAME: &[(&str, &[&[&str]])] = &[
 const EDGE_CRATES: [&str; 4] = ["tokio", "tokio_stream", "tonic", "tonic_prost"];
 
 /// Where futures may be made and awaited.
-const ASYNC: [&str; 5] = ["main", "server", "identity", "controller/mod", "node/mod"];
+const ASYNC: [&str; 7] =
+    ["main", "server", "registration", "probe", "identity", "controller/mod", "node/mod"];
 
 /// A file of the repository.
 struct File {

@@ -14,9 +14,11 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 /// What a driver may read from its environment; tests start without any of it.
-pub const ENVIRONMENT: [&str; 9] = [
+pub const ENVIRONMENT: [&str; 11] = [
     "CSI_ENDPOINT",
     "BERTH_DRIVER_NAME",
+    "BERTH_KUBELET_REGISTRATION_PATH",
+    "BERTH_KUBELET_REGISTRY",
     "BERTH_LOG_FORMAT",
     "BERTH_LOG_LEVEL",
     "BERTH_MAX_VOLUMES",

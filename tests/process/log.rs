@@ -153,12 +153,16 @@ fn a_caller_that_goes_away_is_told_of_and_nothing_is_created_for_it() {
 }
 
 #[test]
-fn a_probe_is_a_line_as_well() {
-    let scratch = Scratch::new();
-    let mut driver = scratch.start(&mut scratch.local());
-    call(&scratch.socket(), |channel| async move {
-        IdentityClient::new(channel).probe(ProbeRequest {}).await.unwrap();
-    });
-    driver.stop();
-    assert!(scratch.log().contains(r#"rpc="Probe" volume="" code="Ok""#), "{}", scratch.log());
+fn a_probe_that_is_answered_well_is_a_line_of_debug() {
+    for (level, lines) in [("info", 0), ("debug", 1)] {
+        let scratch = Scratch::new();
+        let mut driver = scratch.spawn(scratch.local().args(["--log-level", level]));
+        scratch.wait_for_log("serving");
+        call(&scratch.socket(), |channel| async move {
+            IdentityClient::new(channel).probe(ProbeRequest {}).await.unwrap();
+        });
+        driver.stop();
+        let log = scratch.log();
+        assert_eq!(log.matches(r#"rpc="Probe" volume="" code="Ok""#).count(), lines, "{log}");
+    }
 }
