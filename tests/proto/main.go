@@ -1,10 +1,11 @@
-// Command proto compares Berth's csi.proto with the official CSI descriptors.
+// Command proto compares Berth's proto files with the official descriptors: of
+// CSI, and of Kubernetes for the registration with the kubelet.
 //
-// Berth's proto file is its own text, so nothing but this check keeps it the
-// same interface. Usage: go run . ../../proto/csi.proto
+// Berth's proto files are its own text, so nothing but this check keeps them
+// the same interfaces. Usage: go run . ../../proto
 //
-// The official side comes from the generated Go package of the pinned spec
-// module; ours is compiled here, so that the check needs neither protoc nor a
+// The official side comes from the generated Go packages of the pinned
+// modules; ours is compiled here, so that the check needs neither protoc nor a
 // Rust build.
 package main
 
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -21,39 +23,55 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
+
+// official is, for each of Berth's proto files, the file descriptor inside the
+// generated Go package; any message of the package leads to it.
+var official = map[string]protoreflect.FileDescriptor{
+	"csi.proto":                (&csi.ProbeRequest{}).ProtoReflect().Descriptor().ParentFile(),
+	"pluginregistration.proto": (&registration.InfoRequest{}).ProtoReflect().Descriptor().ParentFile(),
+}
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: proto CSI_PROTO")
+		fmt.Fprintln(os.Stderr, "usage: proto DIRECTORY")
 		os.Exit(2)
 	}
-	text, err := os.ReadFile(os.Args[1])
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
+	equal := true
+	for _, name := range slices.Sorted(maps.Keys(official)) {
+		text, err := os.ReadFile(filepath.Join(os.Args[1], name))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		differences, counts, err := check(name, string(text))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		for _, difference := range differences {
+			fmt.Printf("%s: %s\n", name, difference)
+		}
+		if len(differences) > 0 {
+			equal = false
+			continue
+		}
+		fmt.Printf("%s: equal to the official interface: %s\n", name, counts)
 	}
-	differences, counts, err := check(string(text))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
-	for _, difference := range differences {
-		fmt.Println(difference)
-	}
-	if len(differences) > 0 {
+	if !equal {
 		os.Exit(1)
 	}
-	fmt.Println("equal to the official interface:", counts)
 }
 
-// check compiles a csi.proto and compares it with the official descriptors.
-func check(text string) (differences []string, counts string, err error) {
-	ours, err := compile(text)
+// check compiles the text of a proto file and compares it with the official
+// descriptors of that name.
+func check(name, text string) (differences []string, counts string, err error) {
+	ours, err := compile(name, text)
 	if err != nil {
 		return nil, "", err
 	}
-	theirs, err := collect(official())
+	theirs, err := collect(official[name])
 	if err != nil {
 		return nil, "", err
 	}
@@ -64,16 +82,9 @@ func check(text string) (differences []string, counts string, err error) {
 	return compare(mine, theirs), theirs.counts(), nil
 }
 
-// official is the file descriptor inside the generated Go package; any message
-// of the package leads to it.
-func official() protoreflect.FileDescriptor {
-	return (&csi.ProbeRequest{}).ProtoReflect().Descriptor().ParentFile()
-}
-
 // compile turns the text of a proto file into descriptors. Only Google's own
 // imports are available to it.
-func compile(text string) (protoreflect.FileDescriptor, error) {
-	const name = "csi.proto"
+func compile(name, text string) (protoreflect.FileDescriptor, error) {
 	compiler := protocompile.Compiler{
 		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
 			Accessor: protocompile.SourceAccessorFromMap(map[string]string{name: text}),

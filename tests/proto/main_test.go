@@ -1,15 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 )
 
-func text(t *testing.T) string {
+func text(t *testing.T, file string) string {
 	t.Helper()
-	content, err := os.ReadFile("../../proto/csi.proto")
+	content, err := os.ReadFile("../../proto/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -17,14 +18,32 @@ func text(t *testing.T) string {
 }
 
 func TestEqualToOfficial(t *testing.T) {
-	differences, counts, err := check(text(t))
+	for file := range official {
+		differences, counts, err := check(file, text(t, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, difference := range differences {
+			t.Error(file, difference)
+		}
+		t.Log(file, counts)
+	}
+}
+
+// A proto file that nobody compares could say anything.
+func TestEveryFileIsCompared(t *testing.T) {
+	files, err := os.ReadDir("../../proto")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, difference := range differences {
-		t.Error(difference)
+	for _, file := range files {
+		if official[file.Name()] == nil {
+			t.Error(file.Name(), "has nothing that it is compared with")
+		}
 	}
-	t.Log(counts)
+	if len(files) != len(official) {
+		t.Errorf("%d files, %d official interfaces", len(files), len(official))
+	}
 }
 
 // TestDetects damages the file in one way at a time. Without it, a check that
@@ -34,6 +53,7 @@ func TestDetects(t *testing.T) {
 		name string
 		from string // replaced at its only occurrence after `after`
 		to   string
+		file string // csi.proto where it is left out
 		// after anchors the edit where `from` alone is not unique.
 		after string
 		want  []string
@@ -152,20 +172,29 @@ func TestDetects(t *testing.T) {
 			name: "other syntax",
 			from: `syntax = "proto3";`, to: `edition = "2023"; option features.field_presence = IMPLICIT;`,
 			want: []string{"file: syntax editions, official proto3"},
+		}, {
+			name: "kubelet's field renumbered", file: "pluginregistration.proto",
+			from: "string endpoint = 3;", to: "string endpoint = 5;",
+			want: []string{"message pluginregistration.PluginInfo field endpoint: number 5, official 3"},
+		}, {
+			name: "kubelet's call dropped", file: "pluginregistration.proto",
+			from: "rpc GetInfo(InfoRequest) returns (PluginInfo) {}", to: "",
+			want: []string{"service pluginregistration.Registration method GetInfo: missing"},
 		},
 	}
-	original := text(t)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			file := cmp.Or(c.file, "csi.proto")
+			original := text(t, file)
 			start := strings.Index(original, c.after)
 			if start < 0 {
-				t.Fatalf("%q is not in csi.proto", c.after)
+				t.Fatalf("%q is not in %s", c.after, file)
 			}
 			before, rest := original[:start], original[start:]
 			if !strings.Contains(rest, c.from) {
-				t.Fatalf("%q is not in csi.proto after %q", c.from, c.after)
+				t.Fatalf("%q is not in %s after %q", c.from, file, c.after)
 			}
-			differences, _, err := check(before + strings.Replace(rest, c.from, c.to, 1))
+			differences, _, err := check(file, before+strings.Replace(rest, c.from, c.to, 1))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,7 +207,7 @@ func TestDetects(t *testing.T) {
 
 // A file that does not compile must be an error, not an empty comparison.
 func TestRefusesBrokenFile(t *testing.T) {
-	if _, _, err := check(strings.Replace(text(t), "message Volume {", "message Volume", 1)); err == nil {
+	if _, _, err := check("csi.proto", strings.Replace(text(t, "csi.proto"), "message Volume {", "message Volume", 1)); err == nil {
 		t.Error("compiled")
 	}
 }
