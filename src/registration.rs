@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How long to wait where it can't be made anew.
 const AGAIN: Duration = Duration::from_secs(30);
 /// A kubelet that watches the directory asks within a second or two.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the kubelet is told, and where.
 #[derive(Debug, Clone)]

@@ -7,6 +7,8 @@ use berth::csi::controller_client::ControllerClient;
 use berth::csi::identity_client::IdentityClient;
 use berth::csi::node_client::NodeClient;
 use berth::csi::*;
+use berth::registration::wire::InfoRequest;
+use berth::registration::wire::registration_client::RegistrationClient;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tonic::Code;
@@ -21,7 +23,13 @@ fn help_and_version_teach() {
 
     let (code, out, err) = run(scratch.berth().arg("--help"));
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    for words in ["CSI driver", "access modes", "Usage: berth <COMMAND>", "local"] {
+    for words in [
+        "CSI driver",
+        "access modes",
+        "Usage: berth <COMMAND>",
+        "local",
+        "probe  Ask a driver whether it is there",
+    ] {
         assert!(out.contains(words), "{words:?} is not in {out}");
     }
 
@@ -70,6 +78,8 @@ fn every_flag_takes_effect_from_the_environment() {
     command.env("BERTH_NODE_ID", "node-e").env("BERTH_ROOTS", format!("{} {}", root("root"), root("other")));
     command.env("BERTH_DRIVER_NAME", "e.example.com").env("BERTH_SERVICES", "identity,controller,node");
     command.env("BERTH_RUN_DIR", &run_dir).env("BERTH_MAX_VOLUMES", "17");
+    command.env("BERTH_KUBELET_REGISTRATION_PATH", "/k/csi.sock");
+    command.env("BERTH_KUBELET_REGISTRY", scratch.path("registry"));
     command.env("BERTH_LOG_FORMAT", "json").env("BERTH_LOG_LEVEL", "debug");
     let mut driver = scratch.start(&mut command);
 
@@ -93,6 +103,10 @@ fn every_flag_takes_effect_from_the_environment() {
         assert_eq!(id, "node-e/other/v");
         NodeClient::new(channel).node_publish_volume(publish(id)).await.unwrap();
     });
+    let plugin = call(&scratch.path("registry").join("e.example.com-reg.sock"), |channel| async move {
+        RegistrationClient::new(channel).get_info(InfoRequest {}).await.unwrap().into_inner()
+    });
+    assert_eq!((plugin.name.as_str(), plugin.endpoint.as_str()), ("e.example.com", "/k/csi.sock"));
     assert!(run_dir.is_dir(), "nothing is noted in the run directory");
     umount2(&target, MntFlags::MNT_DETACH).unwrap();
     driver.stop();
@@ -146,6 +160,18 @@ fn what_is_wrong_is_refused_with_what_would_be_right_and_nothing_is_left_behind(
         (&["--driver-name", &long_name], 1, &["--driver-name", "63 characters"]),
         (&["--services", "nodes"], 2, &["\"nodes\" is none of identity, controller, node"]),
         (&["--max-volumes=-1"], 2, &["--max-volumes", "-1"]),
+        (&["--kubelet-registration-path", "csi.sock"], 1, &["\"csi.sock\" is no absolute path"]),
+        (&["--kubelet-registration-path", "unix:///csi.sock"], 1, &["no absolute path"]),
+        (
+            &["--kubelet-registration-path", "/csi.sock", "--services", "controller"],
+            1,
+            &["--kubelet-registration-path", "the node service"],
+        ),
+        (
+            &["--kubelet-registration-path", "/csi.sock", "--kubelet-registry", "/dev/null/registry"],
+            1,
+            &["/dev/null/registry", "Not a directory"],
+        ),
         (&["--log-format", "xml"], 2, &["xml", "text, json"]),
         (&["--log-level", "loud"], 2, &["loud", "error, warn, info, debug, trace"]),
         // It would hide why a process can't start.

@@ -8,5 +8,7 @@ mod driver;
 mod end;
 mod flags;
 mod log;
+mod probe;
+mod registration;
 mod services;
 mod socket;
