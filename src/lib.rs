@@ -5,7 +5,8 @@
 //! ```text
 //! main                       flags, log, the process
 //! server socket identity     the edge: the socket, async to blocking, deadlines, the request log, panics, the end
-//! registration probe         the kubelet: it is told who is here, and asks whether all is well
+//! registration authority     the kubelet is told who is here, in a way that its calls can be read
+//! probe                      a command that asks a driver whether all is well
 //! controller/ node/          one function for each RPC; they read top to bottom
 //! messages                   what several RPCs read from messages or write into them
 //! driver                     what every RPC may touch
@@ -44,6 +45,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod access;
+mod authority;
 pub mod backend;
 mod controller;
 pub mod csi;

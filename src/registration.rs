@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
+use crate::authority::Readable;
 use crate::error::Result;
 use crate::socket::{Claim, Socket};
 use wire::registration_server::{self, RegistrationServer};
@@ -60,7 +62,9 @@ impl Registration {
             let Socket { listener, claim } = socket;
             let server = tonic::transport::Server::builder()
                 .add_service(RegistrationServer::new(self.clone()))
-                .serve_with_incoming(UnixListenerStream::new(listener));
+                .serve_with_incoming(
+                    UnixListenerStream::new(listener).map(|accepted| accepted.map(Readable::new)),
+                );
             tokio::select! {
                 ended = server => tracing::warn!(?ended, "the registration with the kubelet ended; it begins anew"),
                 () = self.lost(&claim) => {
