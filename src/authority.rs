@@ -26,11 +26,13 @@ const PRIORITY: u8 = 0x20;
 /// What stands for any `:authority`.
 const AUTHORITY: &[u8] = b"localhost";
 
-/// A connection whose every `:authority` reads `localhost`.
+/// A connection, of which every `:authority` may read `localhost`. One type serves both sockets, for each type of
+/// connection is a copy of the HTTP/2 server in the program.
 #[derive(Debug)]
 pub(crate) struct Readable {
     inner: UnixStream,
-    frames: Frames,
+    /// None where all is read as it came.
+    frames: Option<Frames>,
     /// How much of `frames.whole` was read.
     given: usize,
 }
@@ -47,9 +49,14 @@ struct Frames {
 }
 
 impl Readable {
-    /// Of a connection that was just accepted.
-    pub(crate) fn new(inner: UnixStream) -> Self {
-        Self { inner, frames: Frames::new(), given: 0 }
+    /// Of a connection that a kubelet made, to be told who is here.
+    pub(crate) fn of_kubelet(inner: UnixStream) -> Self {
+        Self { inner, frames: Some(Frames::new()), given: 0 }
+    }
+
+    /// Of a connection that needs none of this.
+    pub(crate) fn as_it_is(inner: UnixStream) -> Self {
+        Self { inner, frames: None, given: 0 }
     }
 }
 
@@ -164,21 +171,23 @@ impl AsyncRead for Readable {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.given == self.frames.whole.len() {
-            self.frames.whole.clear();
-            self.given = 0;
+        let Self { inner, frames, given } = &mut *self;
+        let Some(frames) = frames else { return Pin::new(inner).poll_read(context, buffer) };
+        while *given == frames.whole.len() {
+            frames.whole.clear();
+            *given = 0;
             let mut chunk = [0; 4096];
             let mut read = ReadBuf::new(&mut chunk);
-            ready!(Pin::new(&mut self.inner).poll_read(context, &mut read))?;
+            ready!(Pin::new(&mut *inner).poll_read(context, &mut read))?;
             if read.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.frames.raw.extend(read.filled());
-            self.frames.sort();
+            frames.raw.extend(read.filled());
+            frames.sort();
         }
-        let length = buffer.remaining().min(self.frames.whole.len() - self.given);
-        buffer.put_slice(&self.frames.whole[self.given..self.given + length]);
-        self.given += length;
+        let length = buffer.remaining().min(frames.whole.len() - *given);
+        buffer.put_slice(&frames.whole[*given..*given + length]);
+        *given += length;
         Poll::Ready(Ok(()))
     }
 }
@@ -190,6 +199,18 @@ impl AsyncWrite for Readable {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -63,7 +63,7 @@ impl Registration {
             let server = tonic::transport::Server::builder()
                 .add_service(RegistrationServer::new(self.clone()))
                 .serve_with_incoming(
-                    UnixListenerStream::new(listener).map(|accepted| accepted.map(Readable::new)),
+                    UnixListenerStream::new(listener).map(|accepted| accepted.map(Readable::of_kubelet)),
                 );
             tokio::select! {
                 ended = server => tracing::warn!(?ended, "the registration with the kubelet ended; it begins anew"),

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinError;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tonic::{Code, Request, Response, Status};
 
+use crate::authority::Readable;
 use crate::backend::Kind;
 use crate::csi;
 use crate::driver::Driver;
@@ -230,23 +231,21 @@ impl Edge {
 pub async fn serve(
     driver: Arc<Driver>,
     services: &[Service],
-    socket: Socket,
+    Socket { listener, claim }: Socket,
     registration: Option<Registration>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let has = |service: Service| services.contains(&service);
     let edge = Edge { driver, deadline: DEADLINE };
-    let Socket { listener, claim } = socket;
     let (told, heard) = tokio::sync::oneshot::channel::<()>();
+    let incoming = UnixListenerStream::new(listener).map(|accepted| accepted.map(Readable::as_it_is));
     let server = tonic::transport::Server::builder()
         .add_service(csi::identity_server::IdentityServer::new(edge.clone()))
         .add_optional_service(
             has(Service::Controller).then(|| csi::controller_server::ControllerServer::new(edge.clone())),
         )
         .add_optional_service(has(Service::Node).then(|| csi::node_server::NodeServer::new(edge)))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
-            let _ = heard.await;
-        });
+        .serve_with_incoming_shutdown(incoming, async move { _ = heard.await });
     let mut server = tokio::spawn(server);
     let outcome = |ended: Result<_, JoinError>| match ended {
         Ok(Ok(())) => Ok(()),

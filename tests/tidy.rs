@@ -31,6 +31,7 @@ const MAY_NAME: &[(&str, &[&[&str]])] = &[
     (
         "server",
         &[&[
+            "authority",
             "backend",
             "csi",
             "driver",
