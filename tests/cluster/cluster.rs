@@ -108,7 +108,7 @@ impl Cluster {
 
     /// Does something without which there is no cluster; where it fails, everybody's words are in the panic.
     #[track_caller]
-    fn or_say_all(&self, what: impl FnOnce(&Self)) {
+    pub fn or_say_all(&self, what: impl FnOnce(&Self)) {
         if let Err(why) = runner::caught(|| what(self)) {
             panic!("{why}\n{}", self.logs());
         }
@@ -425,7 +425,7 @@ impl Space<'_> {
         self.wait_phase(pod, &["Running"]);
     }
 
-    /// Waits until a pod has done its work; what it wrote.
+    /// Waits until a pod has done its work; what it wrote, without the blanks around it.
     #[track_caller]
     pub fn output(&self, pod: &str) -> String {
         self.wait_phase(pod, &["Succeeded"]);
