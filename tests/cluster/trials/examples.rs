@@ -38,7 +38,7 @@ pub const NFS: Group = Group {
         cluster
     },
     together: (
-        4,
+        3,
         &[
             example!("postgresql"),
             example!("two-namespaces"),
