@@ -28,7 +28,8 @@ RUN case "$TARGETARCH" in \
     && echo "$cpu-unknown-linux-gnu" > /target-triple \
     && printf '%s\n' '[build]' "target = \"$cpu-unknown-linux-gnu\"" \
         "[target.$cpu-unknown-linux-gnu]" "linker = \"$linker\"" \
-        'rustflags = ["-C", "target-feature=+crt-static"]' > /usr/local/cargo/config.toml
+        'rustflags = ["-C", "target-feature=+crt-static", "-C", "link-arg=-Wl,-z,pack-relative-relocs"]' \
+        > /usr/local/cargo/config.toml
 
 COPY Cargo.toml Cargo.lock build.rs ./
 # Cargo looks for each target that has no path in Cargo.toml, also for those that it does not build.

@@ -12,6 +12,9 @@ check test hosts trials: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := 
 check test hosts trials: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := unshare --user --map-root-user --mount --propagation private
 endif
 
+# One program without libraries, its relocations packed so that it stays below 4 MiB.
+STATIC := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+
 # The Go that is here: none is fetched in its place.
 export GOTOOLCHAIN := local
 
@@ -27,11 +30,11 @@ check: lint rust ## while you work: formatting, lints, all tests in Rust
 test: needs lint rust model go conformance trials programs flows ## everything, after installing what it needs; what has to pass before a merge
 
 bench: ## the load generator: a table, and its figures as JSON
-	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
+	CARGO_TARGET_DIR=target/static RUSTFLAGS='$(STATIC)' \
 		cargo bench --locked --bench load --target $$(rustc -vV | sed -n 's/^host: //p')
 
 bench-nfs: ## the same for NFS, on a server and a node with kernels of their own
-	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
+	CARGO_TARGET_DIR=target/static RUSTFLAGS='$(STATIC)' \
 		cargo test --release --locked --test hosts --target $$(rustc -vV | sed -n 's/^host: //p') -- --bench
 
 hosts: needs ## a prompt on three real hosts: an NFS server, two nodes, a network that can be cut
@@ -67,7 +70,7 @@ trials:
 
 programs: ## the Kubernetes of the cluster's tests, and the static berth that runs in it: minutes the first time
 	tests/cluster/programs/build "$${CARGO_TARGET_DIR:-target}/programs"
-	CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
+	CARGO_TARGET_DIR=target/static RUSTFLAGS='$(STATIC)' \
 		cargo build --release --locked --bin berth --target $$(rustc -vV | sed -n 's/^host: //p')
 	cp target/static/$$(rustc -vV | sed -n 's/^host: //p')/release/berth "$${CARGO_TARGET_DIR:-target}/programs/berth"
 
@@ -75,4 +78,5 @@ cluster: needs programs ## a Kubernetes with Berth and a kubectl: `make cluster`
 	cargo test --locked --quiet --test cluster -- --shell $(KIND)
 
 flows:
+	tests/deploy/run "$${CARGO_TARGET_DIR:-target}/programs/helm" "$${CARGO_TARGET_DIR:-target}/programs/berth"
 	cargo test --locked --test cluster

@@ -38,6 +38,7 @@ mod images;
 mod node;
 mod runner;
 mod shell;
+mod space;
 mod tap;
 mod trials;
 

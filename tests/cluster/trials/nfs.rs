@@ -4,8 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::both;
-use crate::cluster::{Cluster, Kind, Space};
+use crate::cluster::{Cluster, Kind};
 use crate::runner::Group;
+use crate::space::Space;
 use crate::trials;
 use both::{
     Writer, a_driver_that_is_killed_deleted_and_replaced_disturbs_no_pod,
