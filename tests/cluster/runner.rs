@@ -19,7 +19,7 @@ pub struct Group {
     /// Brings the cluster up.
     pub start: fn() -> Cluster,
     /// Trials that don't touch what others have, and how many of them run at the same time.
-    pub together: (usize, &'static [Trial]),
+    pub together: (usize, &'static [&'static [Trial]]),
     /// Trials that do, in their order, after those.
     pub alone: &'static [Trial],
 }
@@ -45,7 +45,8 @@ impl Group {
             let name = format!("{} {}", self.name, trial.name).replace('_', " ");
             filters.is_empty() || filters.iter().any(|filter| name.contains(&filter.replace('_', " ")))
         };
-        [self.together.1, self.alone].map(|trials| trials.iter().filter(is_selected).collect())
+        let together = self.together.1.iter().copied().flatten().filter(is_selected).collect();
+        [together, self.alone.iter().filter(is_selected).collect()]
     }
 }
 

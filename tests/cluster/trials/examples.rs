@@ -1,9 +1,9 @@
 //! The READMEs of `examples/`, played word by word.
 
-use crate::cluster::{self, Cluster, Kind, SHARE, TOP};
+use crate::cluster::{Cluster, Kind, SHARE, TOP};
+use crate::console;
 use crate::runner::{Group, Trial};
 use crate::trials;
-use crate::{console, images};
 
 /// The trial that plays an example.
 macro_rules! example {
@@ -12,48 +12,29 @@ macro_rules! example {
     };
 }
 
-pub const LOCAL: Group = Group {
-    name: "examples of local",
-    start: || Cluster::new(Kind::Local, &[]),
-    together: (
-        4,
-        &[
-            example!("statefulset"),
-            example!("reclaim"),
-            example!("deployment"),
-            example!("dynamic"),
-            example!("read-write-once-pod"),
-            example!("many-pods"),
-        ],
-    ),
-    alone: trials![],
-};
+/// Those of `berth local`.
+pub const LOCAL: &[Trial] = &[
+    example!("statefulset"),
+    example!("reclaim"),
+    example!("deployment"),
+    example!("dynamic"),
+    example!("read-write-once-pod"),
+    example!("many-pods"),
+];
 
-pub const NFS: Group = Group {
-    name: "examples of nfs",
-    start: || {
-        images::make_postgres(&cluster::images());
-        let cluster = Cluster::new(Kind::Nfs, &["postgres"]);
-        cluster.server().run(EXISTING);
-        cluster
-    },
-    together: (
-        3,
-        &[
-            example!("postgresql"),
-            example!("two-namespaces"),
-            example!("backup"),
-            example!("read-write-once"),
-            example!("fill-then-serve"),
-            example!("read-only-many"),
-            example!("log-directory"),
-            example!("read-write-many"),
-            example!("static-binding"),
-            example!("expansion"),
-        ],
-    ),
-    alone: trials![],
-};
+/// Those of `berth nfs`, where the share has what [`fill`] puts there.
+pub const NFS: &[Trial] = &[
+    example!("postgresql"),
+    example!("two-namespaces"),
+    example!("backup"),
+    example!("read-write-once"),
+    example!("fill-then-serve"),
+    example!("read-only-many"),
+    example!("log-directory"),
+    example!("read-write-many"),
+    example!("static-binding"),
+    example!("expansion"),
+];
 
 /// This one installs Berth itself, with both drivers.
 pub const BOTH: Group = Group {
@@ -65,7 +46,7 @@ pub const BOTH: Group = Group {
         }
         cluster
     },
-    together: (1, &[example!("roots-by-class")]),
+    together: (1, &[&[example!("roots-by-class")]]),
     alone: trials![],
 };
 
@@ -73,7 +54,11 @@ pub const BOTH: Group = Group {
 const DISKS: &str = "mount -t tmpfs none /mnt && mount --make-rshared /mnt && mkdir /mnt/ssd /mnt/hdd &&
     mount -t tmpfs none /mnt/ssd && mount -t tmpfs none /mnt/hdd";
 
-/// What lies on the share before Berth comes.
+/// Puts on the share what was there before Berth came.
+pub fn fill(cluster: &Cluster) {
+    cluster.server().run(EXISTING);
+}
+
 const EXISTING: &str = "cd /srv/nfs/main && mkdir -p photos projects films/short films/long films/archive
     echo hello >photos/hello.txt; echo a short film >films/short/title; echo a long film >films/long/title
     echo an old film >films/archive/title; chmod 777 projects";

@@ -1,6 +1,6 @@
 //! `berth local`: what users of nodes' own disks do.
 
-use super::both;
+use super::{both, examples};
 use crate::cluster::{Cluster, Kind};
 use crate::runner::Group;
 use crate::trials;
@@ -15,13 +15,16 @@ pub const GROUP: Group = Group {
     name: "local",
     start,
     together: (
-        4,
-        trials![
-            a_second_pod_with_rwop_waits_and_forced_past_the_scheduler_is_refused,
-            a_claim_binds_where_its_pod_runs_and_its_data_outlives_the_pod,
-            pods_of_one_node_share_a_claim_and_another_node_is_never_chosen,
-            a_mode_of_many_nodes_is_refused_with_a_word_on_what_allows_it,
-            a_full_node_is_not_chosen_and_a_claim_that_fits_nowhere_waits,
+        5,
+        &[
+            examples::LOCAL,
+            trials![
+                a_second_pod_with_rwop_waits_and_forced_past_the_scheduler_is_refused,
+                a_claim_binds_where_its_pod_runs_and_its_data_outlives_the_pod,
+                pods_of_one_node_share_a_claim_and_another_node_is_never_chosen,
+                a_mode_of_many_nodes_is_refused_with_a_word_on_what_allows_it,
+                a_full_node_is_not_chosen_and_a_claim_that_fits_nowhere_waits,
+            ],
         ],
     ),
     alone: trials![

@@ -8,4 +8,4 @@ mod nfs;
 use crate::runner::Group;
 
 /// The long ones first, so that none is alone at the end.
-pub const GROUPS: &[Group] = &[nfs::GROUP, examples::NFS, examples::BOTH, examples::LOCAL, local::GROUP];
+pub const GROUPS: &[Group] = &[nfs::GROUP, examples::BOTH, local::GROUP];

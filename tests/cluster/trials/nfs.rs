@@ -1,10 +1,13 @@
 //! `berth nfs`: what users of a share do, with nodes that crash and a server that dies.
 
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::both;
-use crate::cluster::{Cluster, Kind};
+use super::{both, examples};
+use crate::cluster::{self, Cluster, Kind, TOP};
+use crate::images;
 use crate::runner::Group;
 use crate::space::Space;
 use crate::trials;
@@ -17,14 +20,22 @@ use both::{
 
 pub const GROUP: Group = Group {
     name: "nfs",
-    start: || Cluster::new(Kind::Nfs, &[]),
+    start: || {
+        images::make_postgres(&cluster::images());
+        let cluster = Cluster::new(Kind::Nfs, &["postgres"]);
+        examples::fill(&cluster);
+        cluster
+    },
     together: (
-        3,
-        trials![
-            a_second_pod_with_rwop_waits_and_forced_past_the_scheduler_is_refused,
-            a_pod_with_rox_cannot_write_on_either_node,
-            an_rwo_volume_moves_to_another_node_only_when_it_is_released,
-            two_controllers_run_and_one_is_enough,
+        4,
+        &[
+            examples::NFS,
+            trials![
+                a_second_pod_with_rwop_waits_and_forced_past_the_scheduler_is_refused,
+                a_pod_with_rox_cannot_write_on_either_node,
+                an_rwo_volume_moves_to_another_node_only_when_it_is_released,
+                two_controllers_run_and_one_is_enough,
+            ],
         ],
     ),
     alone: trials![
@@ -33,6 +44,7 @@ pub const GROUP: Group = Group {
         a_dead_server_delays_no_pod_that_does_not_use_it_and_its_pods_go_on_when_it_is_back,
         a_crashed_nodes_volume_moves_and_the_node_comes_back_to_nothing,
         a_node_that_is_cut_off_loses_its_volume_and_mounts_it_no_more,
+        a_database_keeps_each_row_that_it_confirmed_when_its_node_crashes,
         an_uninstalled_berth_leaves_the_data_and_a_new_one_finds_it,
     ],
 };
@@ -134,16 +146,23 @@ fn wait_until_gone(cluster: &Cluster, node: &str) {
     });
 }
 
+/// Says that a node is gone, and waits for its pod to run on the other one.
+#[track_caller]
+fn move_from(space: &Space, pod: &str, node: &str) {
+    let cluster = space.cluster;
+    cluster.k(&format!("taint node {node} node.kubernetes.io/out-of-service=gone:NoExecute"));
+    cluster.wait_for("the pod to run on the other node", || {
+        space.field(pod, ".spec.nodeName") == other(node) && space.field(pod, ".status.phase") == "Running"
+    });
+}
+
 #[track_caller]
 fn moves(space: &Space, from: &str) {
-    let cluster = space.cluster;
-    cluster.k(&format!("taint node {from} node.kubernetes.io/out-of-service=gone:NoExecute"));
-    cluster.wait_for("the pod to run on the other node", || {
-        space.field("pod/app-0", ".spec.nodeName") == other(from)
-            && space.field("pod/app-0", ".status.phase") == "Running"
+    move_from(space, "pod/app-0", from);
+    let both = format!("{from}\n{}", other(from));
+    space.cluster.wait_for("its word beneath that of the pod before", || {
+        space.exec("app-0", "cat /data/nodes").is_ok_and(|nodes| nodes == both)
     });
-    let nodes = space.exec("app-0", "cat /data/nodes").unwrap();
-    assert_eq!(nodes, format!("{from}\n{}", other(from)));
 }
 
 #[track_caller]
@@ -169,6 +188,46 @@ fn a_crashed_nodes_volume_moves_and_the_node_comes_back_to_nothing(cluster: &Clu
     moves(&space, &node);
     cluster.revive();
     back(&space, &node);
+}
+
+/// The example's PostgreSQL.
+fn a_database_keeps_each_row_that_it_confirmed_when_its_node_crashes(cluster: &Cluster) {
+    let space = cluster.space("database");
+    space.apply(&fs::read_to_string(Path::new(TOP).join("examples/postgresql/postgres.yaml")).unwrap());
+    let asks = |query: &str| space.exec("postgres-0", &format!("psql -Atqc \"{query}\""));
+    cluster.wait_for("the database", || asks("CREATE TABLE IF NOT EXISTS log (n int)").is_ok());
+    let node = space.field("pod/postgres-0", ".spec.nodeName");
+    let host = cluster.node(&node).host();
+    let mut confirmed = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_secs(10));
+            host.crash();
+        });
+        // Each row is a transaction of its own; the crash comes into the midst of one.
+        while asks(&format!("INSERT INTO log VALUES ({})", confirmed + 1)).is_ok() {
+            confirmed += 1;
+        }
+    });
+    assert!(confirmed > 3, "{confirmed} rows were confirmed in ten seconds");
+    wait_until_gone(cluster, &node);
+    move_from(&space, "pod/postgres-0", &node);
+    let mut rows = String::new();
+    cluster.wait_for("the database on the other node", || {
+        asks("SELECT count(DISTINCT n), max(n) FROM log").is_ok_and(|said| {
+            rows = said;
+            true
+        })
+    });
+    let (count, max) = rows.split_once('|').unwrap();
+    assert_eq!(count, max, "a row is missing");
+    // One more may be there, that nobody was told of.
+    assert!(
+        (confirmed..=confirmed + 1).contains(&count.parse().unwrap()),
+        "{count} rows, {confirmed} were confirmed"
+    );
+    cluster.revive();
+    cluster.k(&format!("taint node {node} node.kubernetes.io/out-of-service-"));
 }
 
 fn a_node_that_is_cut_off_loses_its_volume_and_mounts_it_no_more(cluster: &Cluster) {
