@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long a command may take.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// A command of a README, and what it is said to print.
 #[derive(Debug, PartialEq, Eq)]
