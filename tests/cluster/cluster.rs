@@ -17,7 +17,7 @@ use crate::space::Space;
 use crate::{ground, runner, server, tap};
 
 /// What a trial waits for anything, unless it says otherwise.
-pub const LIMIT: Duration = Duration::from_secs(180);
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// The top of the repository.
 pub const TOP: &str = env!("CARGO_MANIFEST_DIR");
@@ -154,9 +154,9 @@ impl Cluster {
     /// Waits until Berth's pods run and the kubelets know the driver.
     #[track_caller]
     pub fn wait_for_berth(&self) {
-        self.k(&format!("-n berth rollout status daemonset/{} --timeout=180s", self.daemon_set()));
+        self.k(&format!("-n berth rollout status daemonset/{} --timeout=300s", self.daemon_set()));
         if self.kind == Kind::Nfs {
-            self.k("-n berth rollout status deployment/berth-nfs-controller --timeout=180s");
+            self.k("-n berth rollout status deployment/berth-nfs-controller --timeout=300s");
         }
         for node in &self.nodes {
             self.wait_for(&format!("the driver on {}", node.name()), || {

@@ -25,6 +25,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout api.key -out api.csr -subj /CN=kube-apiserver
 openssl x509 -req -in api.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out api.crt -extfile <(
     echo subjectAltName=IP:10.99.0.254,IP:10.0.0.1,IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc)
+openssl base64 -A -in ca.crt -out ca.base64
 openssl ecparam -name prime256v1 -genkey -noout -out accounts.key
 ";
 
@@ -119,8 +120,7 @@ impl Control {
         let path = self.config(&format!("{name}.kubeconfig"));
         let cluster = serde_json::json!({
             "server": format!("https://{GATEWAY}:443"),
-            // Beside this file, wherever a node sees both.
-            "certificate-authority": "ca.crt",
+            "certificate-authority-data": fs::read_to_string(self.config("ca.base64")).unwrap(),
         });
         let config = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "tests",

@@ -150,7 +150,7 @@ impl Space<'_> {
     /// Deletes pods and waits until they are gone.
     #[track_caller]
     pub fn delete_pods(&self, pods: &str) {
-        self.k(&format!("delete pod {pods} --timeout=180s"));
+        self.k(&format!("delete pod {pods} --timeout=300s"));
     }
 
     /// The volume of a claim: its PersistentVolume's name.
