@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: help demo check test bench bench-nfs hosts conformance needs lint rust go trials model programs cluster flows
+.PHONY: help demo check test bench bench-nfs hosts conformance needs lint rust go trials model programs cluster e2e flows
 
 # Tests mount, and nobody else shall see it: as root each test thread makes a mount namespace of its own, for
 # everybody else the whole test program runs in one where it may mount.
@@ -76,6 +76,9 @@ programs: ## the Kubernetes of the cluster's tests, and the static berth that ru
 
 cluster: needs programs ## a Kubernetes with Berth and a kubectl: `make cluster`, or `make cluster KIND=nfs`
 	cargo test --locked --quiet --test cluster -- --shell $(KIND)
+
+e2e: needs programs ## all of Kubernetes' suite of external storage, an hour; writes docs/conformance.md
+	cargo test --locked --test cluster -- --e2e $(KIND)
 
 flows:
 	tests/deploy/run "$${CARGO_TARGET_DIR:-target}/programs/helm" "$${CARGO_TARGET_DIR:-target}/programs/berth"

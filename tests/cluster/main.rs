@@ -32,6 +32,7 @@ mod switch;
 mod wire;
 
 mod cluster;
+mod conformance;
 mod console;
 mod control;
 mod images;
@@ -48,7 +49,8 @@ use std::time::Instant;
 
 use crate::control::bash;
 
-const USAGE: &str = "cargo test --test cluster -- [--list | --shell local | --shell nfs] [PART OF A NAME]...";
+const USAGE: &str =
+    "cargo test --test cluster -- [--list | --shell local | --shell nfs | --e2e] [PART OF A NAME]...";
 
 fn main() -> ExitCode {
     let (flags, words): (Vec<String>, Vec<String>) =
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
             runner::list(trials::GROUPS, &words);
             Ok(())
         }
+        ["--e2e"] => prepare().and_then(|()| conformance::run(&words)),
         ["--shell"] => prepare().and_then(|()| shell::serve(&words)),
         [] => match prepare() {
             Ok(()) => return verdict(&words),

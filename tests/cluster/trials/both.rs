@@ -110,10 +110,9 @@ pub fn a_kubelet_that_restarts_keeps_its_pods_and_publishes_again(cluster: &Clus
 
 /// The driver's pods of the node service.
 fn driver_pods(cluster: &Cluster) -> Vec<String> {
-    let label =
-        format!("-n berth get pods -o jsonpath={{range.items[*]}}{{.metadata.name}}{{\"\\n\"}}{{end}}");
-    let all = cluster.k(&label);
-    all.lines().filter(|name| name.starts_with(cluster.daemon_set())).map(String::from).collect()
+    let all = cluster.k("-n berth get pods -o name");
+    let names = all.lines().filter_map(|name| name.strip_prefix("pod/"));
+    names.filter(|name| name.starts_with(cluster.daemon_set())).map(String::from).collect()
 }
 
 /// kill -9, deletion, a rolling restart, the image of a next version: none of it is felt by a pod that writes.
