@@ -31,7 +31,7 @@ const FOCUS: &str = r"External.Storage.*\((default fs|filesystem volmode|delayed
 const SKIP: &str = r"\[Slow\]|\[Disruptive\]|\[Serial\]|Snapshot|Inline-volume|SELinux|VolumeAttributesClass|data source|allowExpansion.*offline";
 
 /// How many specs the default selection runs at least: a suite that selects nothing shows nothing.
-const AT_LEAST: [usize; 2] = [24, 24];
+const AT_LEAST: [usize; 2] = [24, 30];
 
 /// How many specs run at the same time: mostly they wait.
 const PROCESSES: [usize; 2] = [8, 5];
