@@ -43,6 +43,7 @@ pub fn make(programs: &Path, to: &Path, e2e: bool) {
         "docker.io/library/busybox:1.37",
         "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
         "registry.k8s.io/e2e-test-images/nginx:1.15-4",
+        "registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0",
     ];
     layout.image(&names, std::slice::from_ref(&base), &shell);
     for (name, program) in SIDECARS {

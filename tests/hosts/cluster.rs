@@ -107,14 +107,22 @@ pub fn clear(node: &Host) {
 }
 
 impl Host {
-    /// ListVolumes: each volume's id, and the nodes that may have it.
+    /// ListVolumes, to its end: each volume's id, and the nodes that may have it.
     #[track_caller]
     pub fn list(&self) -> Vec<(String, Vec<String>)> {
-        let answer: ListVolumesResponse =
-            self.call("Controller", "ListVolumes", ListVolumesRequest::default()).unwrap();
-        let entry = |entry: berth::csi::list_volumes_response::Entry| {
-            (entry.volume.unwrap().volume_id, entry.status.map(|s| s.published_node_ids).unwrap_or_default())
-        };
-        answer.entries.into_iter().map(entry).collect()
+        let (mut listed, mut starting_token) = (Vec::new(), String::new());
+        loop {
+            let request = ListVolumesRequest { starting_token, ..Default::default() };
+            let page: ListVolumesResponse = self.call("Controller", "ListVolumes", request).unwrap();
+            listed.extend(page.entries.into_iter().map(|entry| {
+                let nodes = entry.status.map(|status| status.published_node_ids).unwrap_or_default();
+                (entry.volume.unwrap().volume_id, nodes)
+            }));
+            // Where a server is slow, a page ends before the list does.
+            starting_token = page.next_token;
+            if starting_token.is_empty() {
+                return listed;
+            }
+        }
     }
 }
