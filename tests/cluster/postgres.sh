@@ -6,8 +6,12 @@ root=$1
 packages=$(mktemp -d)
 trap 'rm -rf "$packages"' EXIT
 mkdir "$packages/partial"
-apt-get install -qq --yes --no-install-recommends --reinstall --download-only -o Dir::Cache::Archives="$packages" \
-    -o APT::Sandbox::User=root postgresql-15 >&2
+fetch() {
+    apt-get install -qq --yes --no-install-recommends --reinstall --download-only -o Dir::Cache::Archives="$packages" \
+        -o APT::Sandbox::User=root postgresql-15 >&2
+}
+# Where nothing had to be installed, the lists of packages may be missing, or old.
+fetch || { apt-get update -qq && fetch; }
 unpacked=$packages/unpacked
 for package in "$packages"/*.deb; do
     dpkg-deb -x "$package" "$unpacked"
@@ -18,7 +22,9 @@ mv "$unpacked/usr/lib/postgresql" "$root/usr/lib/"
 # What the server compiles to machine code, and its copy of LLVM, are not needed by a small database.
 rm -rf "$root"/usr/lib/postgresql/15/lib/{bitcode,llvmjit.so}
 mv "$unpacked/usr/share/postgresql" "$root/usr/share/"
-cp -a /usr/share/zoneinfo "$root/usr/share/"
+zones=/usr/share/zoneinfo
+[ -d $zones ] || zones=$unpacked$zones
+cp -a "$zones" "$root/usr/share/"
 mkdir -p "$root/usr/lib/locale"
 cp -a /usr/lib/locale/C.utf8 "$root/usr/lib/locale/"
 cp /bin/bash "$root/bin/"
