@@ -195,7 +195,11 @@ fn a_database_keeps_each_row_that_it_confirmed_when_its_node_crashes(cluster: &C
     let space = cluster.space("database");
     space.apply(&fs::read_to_string(Path::new(TOP).join("examples/postgresql/postgres.yaml")).unwrap());
     let asks = |query: &str| space.exec("postgres-0", &format!("psql -Atqc \"{query}\""));
-    cluster.wait_for("the database", || asks("CREATE TABLE IF NOT EXISTS log (n int)").is_ok());
+    // Its birth is a thousand small files, each of which the server syncs.
+    let patience = Duration::from_secs(900);
+    cluster
+        .control
+        .wait_for("the database", patience, || asks("CREATE TABLE IF NOT EXISTS log (n int)").is_ok());
     let node = space.field("pod/postgres-0", ".spec.nodeName");
     let host = cluster.node(&node).host();
     let mut confirmed = 0;
