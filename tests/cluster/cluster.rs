@@ -53,7 +53,8 @@ pub struct Cluster {
 
 /// The programs that `tests/cluster/programs/build` made.
 pub fn programs() -> PathBuf {
-    std::env::var_os("BERTH_PROGRAMS").map_or_else(|| Path::new(TOP).join("target/programs"), PathBuf::from)
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Path::new(TOP).join(target).join("programs")
 }
 
 /// The images for a cluster's nodes, made by [`crate::prepare`].
