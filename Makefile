@@ -50,6 +50,7 @@ needs:
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test hosts --test cluster -- -D warnings # those that cargo test leaves out
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
 rust:

@@ -56,7 +56,8 @@ impl Fleet {
         &self.hosts
     }
 
-    /// Their network.
+    /// Their network, which tests/cluster joins to another.
+    #[allow(dead_code)] // here
     pub fn switch(&self) -> &Switch {
         &self.switch
     }
